@@ -1,0 +1,1 @@
+"""To the labelers and back: tasks, push, pull, consensus."""

@@ -1,0 +1,1 @@
+"""Which rows go on: filters and KoQuality sampling."""

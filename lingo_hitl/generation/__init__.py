@@ -1,0 +1,1 @@
+"""From corpora to rows that people can judge: dialogues, completions, instructions."""

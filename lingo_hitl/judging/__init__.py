@@ -1,0 +1,1 @@
+"""Ratings by models, before people see the rows."""

@@ -1,0 +1,1 @@
+"""Where a row lies among the others: vectors, perplexity, a map, named clusters."""

@@ -1,0 +1,1 @@
+"""The dataset that leaves the house: pairs, splits, card, manifest."""

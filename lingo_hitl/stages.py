@@ -1,0 +1,221 @@
+"""A stage is a function from a table to a table plus dropped rows; this module gives it a folder.
+
+    WORKDIR/<stage>/rows.parquet      what the next stage reads
+                    dropped.parquet   every row that did not go on, with its reason
+                    manifest.json     config, SHA-256 of input and output, counts, versions, seconds
+
+A folder is whole or absent: it is written under a temporary name and renamed. The same inputs and
+config are not computed twice. Stages that call language models resume through their journal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from lingo_hitl.errors import UserError
+from lingo_hitl.records import DROPPED, Row, to_table
+
+VERSIONED = (
+    "lingo-hitl",
+    "distilabel",
+    "argilla",
+    "transformers",
+    "torch",
+    "pyarrow",
+    "umap-learn",
+    "hdbscan",
+    "kiwipiepy",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage made: the rows that go on, those that do not, and figures worth telling."""
+
+    rows: pa.Table
+    dropped: list[Row] = field(default_factory=list)  # made by `records.dropped`
+    report: dict[str, Any] = field(default_factory=dict)  # plain JSON values, shown after the run
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's name, the stage whose rows it takes, and the function that does the work."""
+
+    name: str
+    needs: str
+    function: Callable[..., Outcome]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Outcome:
+        return self.function(*args, **kwargs)
+
+
+def stage(name: str, *, needs: str) -> Callable[[Callable[..., Outcome]], Stage]:
+    """Turn a function into the stage `name`, fed with the rows of the stage `needs`."""
+    return lambda function: Stage(name, needs, function)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` holds; `skipped` tells that a run found the work already done."""
+
+    stage: str
+    fingerprint: str
+    config: Any
+    inputs: dict[str, str]
+    rows_in: int
+    rows_out: int
+    rows_dropped: int
+    drops: dict[str, int]
+    output_sha256: str
+    versions: dict[str, str]
+    seconds: float
+    report: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
+
+
+def read_rows(workdir: Path, name: str) -> pa.Table:
+    """The rows that stage `name` left in `workdir`.
+
+    Raises:
+        UserError: the stage has not run there.
+    """
+    path = workdir / name / "rows.parquet"
+    if not path.is_file():
+        raise UserError(f"{path} is not there: stage '{name}' has not run. Run `lingo-hitl {name} CONFIG` first.")
+    return pq.read_table(path)
+
+
+def read_manifest(workdir: Path, name: str) -> Manifest | None:
+    """The manifest of stage `name`, or None where the stage has not run or left something unreadable."""
+    try:
+        return Manifest(**json.loads((workdir / name / "manifest.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def run_stage(
+    name: str,
+    work: Callable[[], Outcome],
+    *,
+    workdir: Path,
+    config: Any,
+    inputs: Mapping[str, str],
+    rows_in: int,
+) -> Manifest:
+    """Do `work` and keep what it made in `workdir/name`, unless the same was done before.
+
+    Args:
+        config: what the work depends on; pydantic models and plain JSON values.
+        inputs: SHA-256 of everything the work reads, by name.
+
+    Raises:
+        UserError: another run holds `workdir`.
+    """
+    plain = _plain(config)
+    versions = {package: version(package) for package in VERSIONED}
+    fingerprint = _sha256_of([name, plain, dict(inputs), versions["lingo-hitl"]])
+    with _locked(workdir):
+        _sweep(workdir, name)
+        before = read_manifest(workdir, name)
+        if before and before.fingerprint == fingerprint and _is_whole(workdir / name, before):
+            return Manifest(**{**asdict(before), "skipped": True})
+        started = time.monotonic()
+        outcome = work()
+        folder = workdir / f".{name}.new"
+        folder.mkdir(parents=True)
+        pq.write_table(outcome.rows, folder / "rows.parquet", compression="zstd")
+        pq.write_table(to_table(outcome.dropped, DROPPED), folder / "dropped.parquet", compression="zstd")
+        manifest = Manifest(
+            stage=name,
+            fingerprint=fingerprint,
+            config=plain,
+            inputs=dict(inputs),
+            rows_in=rows_in,
+            rows_out=outcome.rows.num_rows,
+            rows_dropped=len(outcome.dropped),
+            drops=dict(Counter(row["reason"] for row in outcome.dropped).most_common()),
+            output_sha256=file_sha256(folder / "rows.parquet"),
+            versions=versions,
+            seconds=round(time.monotonic() - started, 2),
+            report=outcome.report,
+        )
+        text = json.dumps(asdict(manifest), ensure_ascii=False, indent=2)
+        (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        _replace(workdir / name, folder)
+        return manifest
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(config: Any) -> Any:
+    if isinstance(config, BaseModel):
+        return config.model_dump(mode="json")
+    if isinstance(config, Mapping):
+        return {key: _plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [_plain(value) for value in config]
+    return config
+
+
+def _sha256_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _is_whole(folder: Path, manifest: Manifest) -> bool:
+    rows = folder / "rows.parquet"
+    return rows.is_file() and (folder / "dropped.parquet").is_file() and file_sha256(rows) == manifest.output_sha256
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    """Put `fresh` in the place of `folder`; after a crash in between, `_sweep` puts the old one back."""
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(workdir: Path, name: str) -> None:
+    folder, old = workdir / name, workdir / f".{name}.old"
+    shutil.rmtree(workdir / f".{name}.new", ignore_errors=True)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip()
+            raise UserError(
+                f"{workdir}: another lingo-hitl (pid {holder}) works here. Wait for it, or use another --workdir."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
