@@ -27,6 +27,10 @@ Aspect = Literal[
 ]
 
 
+FILE_ENDINGS = {".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt", ".yaml", ".yml"}
+"""A path with one of these is a file even where it does not exist; without, it may be a hub id such as a/b-v1.1."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -245,13 +249,15 @@ def _beside(folder: Path, path: str) -> str:
     if path.startswith("sample:"):
         return path
     candidate = folder / Path(path).expanduser()
-    looks_local = candidate.exists() or candidate.suffix or path.startswith((".", "/", "~"))
+    looks_local = candidate.exists() or candidate.suffix in FILE_ENDINGS or path.startswith((".", "/", "~"))
     return str(candidate) if looks_local else path
 
 
 def _explain(error: ValidationError) -> str:
     """The first fault of a config in one line, with its dotted place and, for a misspelt key, the nearest one."""
-    fault = error.errors()[0]
+    faults = error.errors()
+    # A misspelt key is often also a missing one: the misspelling is what the user can see.
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _keys_at(fault["loc"][:-1])
@@ -284,3 +290,15 @@ def _kind(value: Any) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def checked_version(version: str) -> str:
+    """The version of a release, if it is one.
+
+    Raises:
+        UserError: it is not of the form 1.2.0.
+    """
+    try:
+        return ReleaseConfig(version=version).version
+    except ValidationError:
+        raise UserError(f"version '{version}' is not of the form 1.2.0.") from None

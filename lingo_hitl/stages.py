@@ -51,6 +51,7 @@ class Outcome:
     rows: pa.Table
     dropped: list[Row] = field(default_factory=list)  # made by `records.dropped`
     report: dict[str, Any] = field(default_factory=dict)  # plain JSON values, shown after the run
+    rows_in: int | None = None  # where it is not the rows and the dropped rows together
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,14 @@ def run_stage(
     workdir: Path,
     config: Any,
     inputs: Mapping[str, str],
-    rows_in: int,
+    always: bool = False,
 ) -> Manifest:
     """Do `work` and keep what it made in `workdir/name`, unless the same was done before.
 
     Args:
         config: what the work depends on; pydantic models and plain JSON values.
         inputs: SHA-256 of everything the work reads, by name.
+        always: do the work even so, because it looks at something outside the folder, such as Argilla.
 
     Raises:
         UserError: another run holds `workdir`.
@@ -133,7 +135,7 @@ def run_stage(
     with _locked(workdir):
         _sweep(workdir, name)
         before = read_manifest(workdir, name)
-        if before and before.fingerprint == fingerprint and _is_whole(workdir / name, before):
+        if not always and before and before.fingerprint == fingerprint and _is_whole(workdir / name, before):
             return Manifest(**{**asdict(before), "skipped": True})
         started = time.monotonic()
         outcome = work()
@@ -146,7 +148,7 @@ def run_stage(
             fingerprint=fingerprint,
             config=plain,
             inputs=dict(inputs),
-            rows_in=rows_in,
+            rows_in=outcome.rows.num_rows + len(outcome.dropped) if outcome.rows_in is None else outcome.rows_in,
             rows_out=outcome.rows.num_rows,
             rows_dropped=len(outcome.dropped),
             drops=dict(Counter(row["reason"] for row in outcome.dropped).most_common()),

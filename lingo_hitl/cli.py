@@ -1,0 +1,246 @@
+"""The command line: parse, call, print. Every fault a user can cause is one line and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from argilla_setup import launcher
+from lingo_hitl import __version__
+from lingo_hitl.config import Project, load_project
+from lingo_hitl.errors import UserError
+from lingo_hitl.stages import Manifest
+
+app = typer.Typer(
+    help="Generated Korean and English text, judged by people in Argilla, released as a dataset.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SERVER = "Argilla on this machine"
+STAGE = "Stages, in order"
+PROJECT = "A project"
+
+Config = Annotated[Path, typer.Argument(help="The project's YAML file.", show_default=False)]
+Workdir = Annotated[Path | None, typer.Option(help="Where stages leave their folders; instead of the config's.")]
+Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _home(home: Path | None) -> Path:
+    return (home or launcher.default_home()).expanduser().absolute()
+
+
+@app.command(rich_help_panel=PROJECT)
+def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("project.yaml")) -> None:
+    """Write a commented project file to start from."""
+    from lingo_hitl.sample import write_project
+
+    write_project(path)
+    print(f"Wrote {path}. Edit it, then: lingo-hitl up && lingo-hitl run {path}")
+
+
+@app.command(rich_help_panel=PROJECT)
+def run(config: Config, workdir: Workdir = None, home: Home = None) -> None:
+    """Generate, judge, map and push; skips what is done already."""
+    from lingo_hitl import pipeline
+
+    pipeline.run(load_project(config, workdir=workdir), _home(home), _tell)
+
+
+@app.command(rich_help_panel=PROJECT)
+def demo(
+    workdir: Annotated[Path, typer.Option(help="Where the demo's stages go.")] = Path("work/demo"),
+    home: Annotated[Path, typer.Option(help="The demo's own Argilla home.")] = Path("work/demo-home"),
+    port: Annotated[int | None, typer.Option(help="Argilla's port; 6900 or a free one where absent.")] = None,
+    down: Annotated[bool, typer.Option("--down", help="Stop Argilla at the end.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Undo an earlier demo instead: stop and delete it.")] = False,
+) -> None:
+    """The whole loop on a shipped corpus with a packaged model: no Docker, no key, no model hub."""
+    from lingo_hitl import demo as demonstration
+
+    if remove:
+        return demonstration.remove(workdir.absolute(), home.absolute())
+    demonstration.demo(workdir.absolute(), home.absolute(), port=port, keep=not down)
+    return None
+
+
+@app.command(rich_help_panel=SERVER)
+def up(
+    home: Home = None,
+    port: Annotated[int | None, typer.Option(help="The last one used, else 6900 or a free one.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Start Argilla: builds its environment the first time, then takes seconds."""
+    server = launcher.up(_home(home), host=host, port=port, say=_say)
+    print(f"Argilla is at {server.url}; names and passwords are in {server.credentials_path}")
+
+
+@app.command(rich_help_panel=SERVER)
+def down(home: Home = None) -> None:
+    """Stop Argilla and all that runs with it."""
+    stopped = launcher.down(_home(home))
+    print("Argilla is stopped." if stopped else f"Nothing was running in {_home(home)}.")
+
+
+@app.command(rich_help_panel=SERVER)
+def status(home: Home = None, as_json: AsJson = False) -> None:
+    """What runs, where, and how big it is."""
+    found = launcher.status(_home(home))
+    if as_json:
+        print(json.dumps(asdict(found), default=str, indent=2))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in asdict(found).items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), _readable(name, value))
+    Console().print(table)
+
+
+@app.command(rich_help_panel=STAGE)
+def generate(config: Config, workdir: Workdir = None) -> None:
+    """1. From corpora to rows: persona dialogues, pooled completions, instructions."""
+    from lingo_hitl import pipeline
+
+    _tell(pipeline.generate(load_project(config, workdir=workdir)))
+
+
+@app.command(rich_help_panel=STAGE)
+def judge(config: Config, workdir: Workdir = None) -> None:
+    """2. Rate every text with the project's judges."""
+    from lingo_hitl import pipeline
+
+    _tell(pipeline.judge(load_project(config, workdir=workdir)))
+
+
+@app.command("map", rich_help_panel=STAGE)
+def map_(config: Config, workdir: Workdir = None) -> None:
+    """3. Vectors, perplexity, clusters with names, and a picture of them."""
+    from lingo_hitl import pipeline
+
+    project = load_project(config, workdir=workdir)
+    _tell(pipeline.map_rows(project))
+    print(f"Picture: {project.workdir / 'map' / 'atlas.html'}")
+
+
+@app.command(rich_help_panel=STAGE)
+def push(config: Config, workdir: Workdir = None, home: Home = None) -> None:
+    """4. Send to Argilla what changed."""
+    from lingo_hitl import pipeline
+
+    _tell(pipeline.push(load_project(config, workdir=workdir), _home(home)))
+
+
+@app.command(rich_help_panel=STAGE)
+def sync(config: Config, workdir: Workdir = None, home: Home = None, as_json: AsJson = False) -> None:
+    """5. Bring labelers' answers home."""
+    from lingo_hitl import pipeline
+
+    _tell(pipeline.sync(load_project(config, workdir=workdir), _home(home)), as_json=as_json)
+
+
+@app.command(rich_help_panel=STAGE)
+def curate(config: Config, workdir: Workdir = None) -> None:
+    """6. Filter by what people said, sample by KoQuality."""
+    from lingo_hitl import pipeline
+
+    _tell(pipeline.curate(load_project(config, workdir=workdir)))
+
+
+@app.command(rich_help_panel=STAGE)
+def release(
+    config: Config,
+    workdir: Workdir = None,
+    version: Annotated[str | None, typer.Option(help="Instead of the config's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """7. Write the dataset: pairs, SFT rows, card, manifest."""
+    from lingo_hitl import pipeline
+
+    report = pipeline.release(_with_version(load_project(config, workdir=workdir), version))
+    print(json.dumps(asdict(report), default=str, ensure_ascii=False) if as_json else report)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if show_version:
+        print(f"lingo-hitl {__version__}")
+        raise typer.Exit
+
+
+def _with_version(project: Project, version: str | None) -> Project:
+    if version is None:
+        return project
+    from lingo_hitl.config import checked_version
+
+    return project.model_copy(
+        update={"release": project.release.model_copy(update={"version": checked_version(version)})}
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _tell(manifest: Manifest, *, as_json: bool = False) -> None:
+    if as_json:
+        print(json.dumps(asdict(manifest), ensure_ascii=False))
+        return
+    done = "done before" if manifest.skipped else f"{manifest.seconds:.1f} s"
+    print(f"{manifest.stage:9} {manifest.rows_out:>6} rows  {manifest.rows_dropped:>5} dropped  {done}", flush=True)
+    for line in _details(manifest):
+        print(f"          {line}")
+
+
+def _details(manifest: Manifest) -> list[str]:
+    lines = [f"dropped {count}: {reason}" for reason, count in list(manifest.drops.items())[:5]]
+    for name, counts in manifest.report.get("datasets", {}).items():
+        lines.append(f"{name}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count))
+    return lines
+
+
+def _readable(name: str, value: Any) -> str:
+    if name.endswith("_bytes"):
+        return f"{value / 2**20:.1f} MiB"
+    return f"{value:.0f} s" if name == "uptime_s" else str(value)
+
+
+def main() -> None:
+    """Entry point of `lingo-hitl`."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except (UserError, launcher.LauncherError) as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+            raise
+        _fail(
+            f"{error.filename or 'writing'}: {error.strerror}. Free some space or choose another folder; run it again."
+        )
+    except KeyboardInterrupt:
+        _say("Stopped. The same command goes on from here.")
+        sys.exit(130)
+
+
+def _fail(line: str) -> None:
+    print(f"lingo-hitl: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The main job on a shipped corpus: start Argilla, run every stage, let two simulated annotators answer.
+
+Only the annotators are not real, and their names say so. They rate by a rule (see `opinion`), so
+that the loop can be seen from end to end; nothing that a demo releases is worth training on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from argilla_setup import launcher
+from lingo_hitl import pipeline
+from lingo_hitl.annotation.argilla_api import connect
+from lingo_hitl.annotation.push import dataset_name, find_dataset, pages
+from lingo_hitl.annotation.tasks import rating_questions
+from lingo_hitl.config import Project, load_project
+from lingo_hitl.errors import UserError
+from lingo_hitl.progress import progress
+from lingo_hitl.records import TASKS, judged_texts
+from lingo_hitl.sample import DEMO
+from lingo_hitl.stages import Manifest, read_rows
+
+ANNOTATORS = ("annotator1", "annotator2")
+SIMULATED = ("simulated-annotator-1", "simulated-annotator-2")
+MARKER = ".lingo-hitl-demo"
+ANSWERED_SHARE = 0.85
+"""Of the records, how many the simulated annotators answer; the rest waits for the newcomer."""
+
+
+def demo(workdir: Path, home: Path, *, port: int | None = None, keep: bool = True) -> None:
+    """Run the whole loop in `workdir` against an Argilla in `home`, and print what happened.
+
+    Args:
+        port: Argilla's port; 6900 or a free one where absent.
+        keep: leave Argilla running at the end.
+
+    Raises:
+        UserError: `workdir` holds something else; a stage fails.
+        LauncherError: Argilla cannot be started.
+    """
+    started = time.monotonic()
+    _claim(workdir)
+    project = load_project(DEMO, workdir=workdir)
+    server = launcher.up(home, port=port, accounts=(*ANNOTATORS, *SIMULATED), say=_say)
+    try:
+        manifests: list[Manifest] = []
+
+        def tell(manifest: Manifest) -> None:
+            manifests.append(manifest)
+            _say(f"{manifest.stage}: {manifest.rows_out} rows, {manifest.seconds:.0f} s")
+
+        pipeline.run(project, home, tell)
+        answered = simulate(project, home)
+        _say(f"simulated annotators: {answered} answers")
+        for stage in (lambda: pipeline.sync(project, home), lambda: pipeline.curate(project)):
+            tell(stage())
+        report = pipeline.release(project)
+    finally:
+        if not keep:
+            launcher.down(home)
+    _show(manifests, answered, report, time.monotonic() - started)
+    if keep:
+        _invite(server, workdir, home)
+
+
+def remove(workdir: Path, home: Path) -> None:
+    """Stop the demo's Argilla and delete what the demo made.
+
+    Raises:
+        UserError: `workdir` was not made by a demo.
+    """
+    launcher.remove(home)
+    if workdir.exists():
+        _claim(workdir)
+        shutil.rmtree(workdir)
+    _say(f"Removed {workdir} and {home}. The environments stay: they are in .venv.")
+
+
+def _claim(workdir: Path) -> None:
+    """Mark `workdir` as the demo's own, so that removing it can never hit somebody's work."""
+    if workdir.exists() and any(workdir.iterdir()) and not (workdir / MARKER).exists():
+        raise UserError(f"{workdir} holds something that no demo made. Choose another --workdir.")
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / MARKER).touch()
+
+
+def simulate(project: Project, home: Path) -> int:
+    """Let the simulated annotators answer most records through the API, as people would; returns how many answers.
+
+    Records that they answered before are left alone, so a second demo adds only what is new.
+    """
+    connection = connect(project.argilla, home)
+    rows = {row["id"]: row for row in read_rows(project.workdir, "map").to_pylist()}
+    accounts = launcher.credentials(home).accounts
+    sent = 0
+    for task in TASKS:
+        dataset = find_dataset(connection, dataset_name(project, task))
+        if dataset is None:
+            continue
+        records = [
+            record
+            for record in pages(connection, str(dataset.id), include="responses")
+            if record["external_id"] in rows and _share(record["external_id"]) < ANSWERED_SHARE
+        ]
+        with progress(f"simulated answers to {dataset.name}", len(records) * len(SIMULATED)) as advance:
+            for name in SIMULATED:
+                headers = {"X-Argilla-Api-Key": accounts[name].api_key}
+                with httpx.Client(base_url=connection.url, headers=headers, timeout=60) as client:
+                    me = client.get("/api/v1/me").raise_for_status().json()["id"]
+                    mine = [r for r in records if all(a["user_id"] != me for a in r["responses"])]
+                    for start in range(0, len(mine), 100):
+                        batch = mine[start : start + 100]
+                        items = [
+                            {
+                                "record_id": record["id"],
+                                "status": "submitted",
+                                "values": opinion(rows[record["external_id"]], name),
+                            }
+                            for record in batch
+                        ]
+                        reply = client.post("/api/v1/me/responses/bulk", json={"items": items}).raise_for_status()
+                        sent += sum(item["item"] is not None for item in reply.json()["items"])
+                        advance(len(batch))
+    return sent
+
+
+def opinion(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The answer of simulated annotator `name` to a row.
+
+    Each text is rated by its likeness to the corpus's own answer (character bigrams, Dice), with
+    points off for the wrong script and for very short texts; a fifth of the ratings is one off, by a
+    hash of the text and the name, so that two annotators differ now and then, and always alike.
+    """
+    texts = judged_texts(row)
+    values = {}
+    for question, text in zip(rating_questions(row["task"], len(texts)), texts, strict=True):
+        values[question] = {"value": min(5, max(1, _quality(text, row) + _mood(text, name)))}
+    return values
+
+
+def _quality(text: str, row: Mapping[str, Any]) -> int:
+    likeness = 1.0 if row["task"] == "instruction" else _dice(text, row["reference"] or "")
+    rating = 2 + round(3 * min(1.0, likeness * 1.6))
+    if row["language"] == "ko" and sum("가" <= c <= "힣" for c in text) < len(text) / 4:
+        rating -= 2
+    if len(text) < 25:
+        rating -= 2
+    return rating
+
+
+def _dice(one: str, other: str) -> float:
+    a, b = ({text[i : i + 2] for i in range(len(text) - 1)} for text in (one, other))
+    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
+
+
+def _mood(text: str, name: str) -> int:
+    return {0: -1, 1: 1}.get(int(_share(text + name) * 10), 0)
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
+
+
+def _show(manifests: list[Manifest], answered: int, report: Any, seconds: float) -> None:
+    table = Table(title=f"What happened, in {seconds:.0f} s")
+    for column in ("stage", "rows in", "rows out", "dropped", "seconds"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for manifest in manifests:
+        if manifest.stage == "sync":
+            table.add_row("(answers)", "", str(answered), "", "")
+        figures = (manifest.rows_in, manifest.rows_out, manifest.rows_dropped)
+        took = "done before" if manifest.skipped else f"{manifest.seconds:.1f}"
+        table.add_row(manifest.stage, *(str(n) for n in figures), took)
+    console = Console()
+    console.print(table)
+    console.print(str(report), highlight=False)
+
+
+def _invite(server: Any, workdir: Path, home: Path) -> None:
+    account = launcher.credentials(home).accounts[ANNOTATORS[0]]
+    project = workdir / "project.yaml"
+    if not project.exists():
+        shutil.copy(DEMO, project)
+    program = Path(sys.argv[0]).name if shutil.which("lingo-hitl") else ".venv/bin/lingo-hitl"
+    print(f"""
+Argilla is running at  {server.url}
+Sign in as             {account.username} (password in {server.credentials_path}, under "{account.username}")
+                       about {1 - ANSWERED_SHARE:.0%} of the records wait for your answers
+The cluster map        {workdir / "map" / "atlas.html"}
+
+Next:
+  {program} sync {project} --workdir {workdir} --home {home}     # bring your own answers home
+  {program} release {project} --workdir {workdir} --version 0.2.0
+  {program} status --home {home}
+""")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,178 @@
+"""The stages of a project in their order, as Python functions: what the command line calls.
+
+    corpus -> generate -> judge -> map -> push -> [Argilla] -> sync -> curate -> release
+
+Each takes a `Project` and leaves a folder in its `workdir`; `push` and `sync` also need the Argilla
+of `home`. A stage whose inputs and config are as before is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lingo_hitl.config import Project
+from lingo_hitl.ledger import Ledger
+from lingo_hitl.stages import Manifest, Outcome, file_sha256, read_rows, run_stage
+
+if TYPE_CHECKING:
+    from lingo_hitl.release.release import ReleaseReport
+
+
+def generate(project: Project) -> Manifest:
+    """Read the corpora, then write dialogues, completions and instructions from them."""
+    from lingo_hitl.generation.corpus import corpus_hashes, read_corpus
+    from lingo_hitl.generation.generate import generate as stage
+    from lingo_hitl.generation.personas import personas_sha256
+    from lingo_hitl.models.journal import Journal
+
+    run_stage(
+        "corpus",
+        lambda: read_corpus(project.corpus),
+        workdir=project.workdir,
+        config={"corpus": list(project.corpus)},
+        inputs=corpus_hashes(project.corpus),
+    )
+    inputs = _input(project, stage.needs)
+    if project.generate.dialogue:
+        inputs["personas"] = personas_sha256(project.generate.dialogue.personas)
+
+    def work(rows: pa.Table) -> Outcome:
+        with Journal(project.workdir / "journal.sqlite") as journal:
+            return stage(rows, project.generate, journal=journal)
+
+    return _run(project, "generate", stage.needs, work, project.generate, inputs)
+
+
+def judge(project: Project) -> Manifest:
+    """Rate the texts with the project's judges."""
+    from lingo_hitl.judging.judge import judge as stage
+    from lingo_hitl.models.journal import Journal
+
+    def work(rows: pa.Table) -> Outcome:
+        with Journal(project.workdir / "journal.sqlite") as journal:
+            return stage(rows, project.judge, journal=journal)
+
+    return _run(project, "judge", stage.needs, work, project.judge)
+
+
+def map_rows(project: Project) -> Manifest:
+    """Give each row a vector, a perplexity, a place on the map and a named cluster; draws `map/atlas.html`."""
+    from lingo_hitl.mapping.atlas import write_atlas
+    from lingo_hitl.mapping.map import map_rows as stage
+
+    manifest = _run(project, "map", stage.needs, lambda rows: stage(rows, project.map), project.map)
+    atlas = project.workdir / "map" / "atlas.html"
+    if not atlas.exists():
+        write_atlas(read_rows(project.workdir, "map"), atlas, title=project.project)
+    return manifest
+
+
+def push(project: Project, home: Path) -> Manifest:
+    """Make the project's datasets in Argilla hold its rows; sends only what changed."""
+    from lingo_hitl.annotation.argilla_api import connect
+    from lingo_hitl.annotation.push import push as send
+
+    def work(rows: pa.Table) -> Outcome:
+        connection = connect(project.argilla, home)
+        with Ledger(ledger_path(project)) as ledger:
+            return send(rows, project, connection=connection, ledger=ledger)
+
+    return _run(project, "push", "map", work, {"argilla": project.argilla, "push": project.push}, always=True)
+
+
+def sync(project: Project, home: Path) -> Manifest:
+    """Bring labelers' answers into the ledger, and lay their consensus beside the rows."""
+    from lingo_hitl.annotation.argilla_api import connect
+    from lingo_hitl.annotation.consensus import consensus
+    from lingo_hitl.annotation.pull import pull
+
+    def work(rows: pa.Table) -> Outcome:
+        connection = connect(project.argilla, home)
+        with Ledger(ledger_path(project)) as ledger:
+            report = pull(project, connection=connection, ledger=ledger)
+            outcome = consensus(rows, ledger.answers())
+            ledger_state = {"ledger_position": ledger.position(), "ledger_head": ledger.head()}
+        return Outcome(
+            outcome.rows,
+            [],
+            {"appended": report.appended, "datasets": report.as_dict(), **outcome.report, **ledger_state},
+        )
+
+    return _run(project, "sync", "map", work, {"argilla": project.argilla}, always=True)
+
+
+def curate(project: Project) -> Manifest:
+    """Keep the rows that people answered and approved, and sample them by KoQuality."""
+    from lingo_hitl.curation.curate import curate as stage
+
+    return _run(project, "curate", stage.needs, lambda rows: stage(rows, project.curate), project.curate)
+
+
+def release(project: Project) -> ReleaseReport:
+    """Write the dataset: preference pairs, an SFT set, a card, a manifest. Released versions never change.
+
+    Raises:
+        UserError: nothing can be released, or the version exists with other content.
+    """
+    from lingo_hitl.release.release import release as write
+
+    rows = read_rows(project.workdir, "curate")
+    dropped = pq.read_table(project.workdir / "curate" / "dropped.parquet").to_pylist()
+    return write(
+        rows,
+        dropped,
+        project.release,
+        project=project.project,
+        corpora=project.corpus,
+        out=release_folder(project),
+    )
+
+
+def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
+    """Every stage up to `push`; `tell` gets each manifest as soon as it is there."""
+    for stage in (generate, judge, map_rows):
+        tell(stage(project))
+    tell(push(project, home))
+
+
+def ledger_path(project: Project) -> Path:
+    """Where a project keeps what people said."""
+    return project.workdir / "ledger.sqlite"
+
+
+def release_folder(project: Project) -> Path:
+    """Where a project's release of the config's version lies."""
+    name = project.release.name or project.project
+    return project.workdir / "release" / f"{name}-{project.release.version}"
+
+
+def _input(project: Project, needs: str) -> dict[str, str]:
+    read_rows_of = project.workdir / needs / "rows.parquet"
+    if not read_rows_of.is_file():
+        read_rows(project.workdir, needs)
+    return {needs: file_sha256(read_rows_of)}
+
+
+def _run(
+    project: Project,
+    name: str,
+    needs: str,
+    work: Callable[[pa.Table], Outcome],
+    config: object,
+    inputs: dict[str, str] | None = None,
+    *,
+    always: bool = False,
+) -> Manifest:
+    return run_stage(
+        name,
+        lambda: work(read_rows(project.workdir, needs)),
+        workdir=project.workdir,
+        config=config,
+        inputs=inputs or _input(project, needs),
+        always=always,
+    )

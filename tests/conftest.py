@@ -1,0 +1,40 @@
+"""Fixtures that need a real server: one Argilla for the whole session, on a free port, gone afterwards."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from argilla_setup import launcher
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def free_port() -> int:
+    """A TCP port on the loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def argilla_home() -> Iterator[Path]:
+    """The home folder of a running Argilla with an owner and two annotators."""
+    home = Path(tempfile.mkdtemp(prefix="lh-")) / "home"
+    launcher.up(home, port=free_port(), say=lambda line: None)
+    yield home
+    launcher.remove(home)
+    shutil.rmtree(home.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the repository; the test is skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there: real data is not part of the repository")
+    return SHARED
