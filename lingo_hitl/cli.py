@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +29,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Faults of the machine, not of ours: a full, forbidden or read-only disk."""
 
 SERVER = "Argilla on this machine"
 STAGE = "Stages, in order"
@@ -218,23 +223,30 @@ def _readable(name: str, value: Any) -> str:
     return f"{value:.0f} s" if name == "uptime_s" else str(value)
 
 
-def main() -> None:
-    """Entry point of `lingo-hitl`."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turns what a user can cause into one line on standard error and exit code 2."""
     try:
-        app()
+        yield
     except (UserError, launcher.LauncherError) as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+        if error.errno not in MENDABLE:
             raise
         _fail(
-            f"{error.filename or 'writing'}: {error.strerror}. Free some space or choose another folder; run it again."
+            f"{error.filename or 'writing'}: {error.strerror}. Make room or choose another folder; then run it again."
         )
     except KeyboardInterrupt:
         _say("Stopped. The same command goes on from here.")
         sys.exit(130)
+
+
+def main() -> None:
+    """Entry point of `lingo-hitl`."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with guarded():
+        app()
 
 
 def _fail(line: str) -> None:

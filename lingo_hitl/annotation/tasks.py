@@ -210,7 +210,8 @@ def suggestions_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def agent_name(name: str) -> str:
     """A name that Argilla takes for an agent: letters, digits and - _ : . / with spaces, at most 200 characters."""
-    return re.sub(r"[^a-zA-Z0-9\-_:./\s]+", "-", name)[:200].strip(" -") or "judge"
+    name = re.sub(r"[^a-zA-Z0-9\-_:./ ]+", "-", name)[:200].strip(" -")
+    return name if re.search("[a-zA-Z0-9]", name) else "judge"
 
 
 def _metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:
