@@ -144,10 +144,11 @@ def _send(
     path = f"datasets/{dataset.id}/records/bulk"
     there = _present(dataset, connection, len(known))
     marks = {row["id"]: _fingerprint(row) for row in rows}
+    held = set(known) if there is None else set(known) & there
     states = {
-        row["id"]: "created" if row["id"] not in known else "updated"
+        row["id"]: "updated" if row["id"] in held else "created"
         for row in rows
-        if known.get(row["id"], {}).get("payload") != marks[row["id"]] or (there is not None and row["id"] not in there)
+        if row["id"] not in held or known[row["id"]]["payload"] != marks[row["id"]]
     }
     changed = [row for row in rows if row["id"] in states]
     refused: dict[str, Row] = {}

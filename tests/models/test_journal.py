@@ -1,0 +1,111 @@
+import pickle
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lingo_hitl.errors import UserError
+from lingo_hitl.models.journal import Completion, Journal, Usage, completion_key
+
+HELLO = [{"role": "user", "content": "안녕"}]
+
+
+def test_a_completion_comes_back_whole_after_reopening(tmp_path):
+    said = Completion("별은 뜨겁다", "length", "cut", 12, 5, 0.25)
+    with Journal(tmp_path / "new" / "journal.sqlite") as journal:
+        journal.put(b"k", said, model="gemini/x")
+    with Journal(tmp_path / "new" / "journal.sqlite") as journal:
+        assert journal.get(b"k") == said
+        assert journal.get(b"other") is None
+        assert journal.summary() == {"gemini/x": Usage(replayed=1)}
+
+
+def test_a_reason_is_kept_and_a_passing_failure_is_not(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.put(b"a", Completion(None, "prompt blocked: SAFETY", input_tokens=3), model="m")
+        journal.put(b"b", Completion.failed("503 twice"), model="m")
+        assert journal.get(b"a").finish == "prompt blocked: SAFETY"
+        assert journal.get(b"b") is None
+        assert journal.summary()["m"] == Usage(calls=2, replayed=1, input_tokens=3)
+
+
+def test_the_first_completion_of_a_key_stays(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.put(b"a", Completion("first"), model="m")
+        journal.put(b"a", Completion("second"), model="m")
+        assert journal.get(b"a").text == "first"
+
+
+conversations = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=20)}),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(conversations, conversations, st.integers(0, 2), st.integers(0, 2))
+def test_keys_are_equal_exactly_where_the_questions_are(one, other, sample, other_sample):
+    same = (one, sample) == (other, other_sample)
+    key = completion_key("m", one, {"temperature": 0.7}, sample)
+    assert (key == completion_key("m", other, {"temperature": 0.7}, other_sample)) == same
+    assert key != completion_key("m2", one, {"temperature": 0.7}, sample)
+    assert key != completion_key("m", one, {"temperature": 0.8}, sample)
+
+
+def test_lone_surrogates_have_a_key():
+    assert len(completion_key("m", [{"role": "user", "content": "\ud800"}], {}, 0)) == 32
+
+
+def test_many_threads_write_at_once(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as journal:
+
+        def write(worker):
+            for i in range(20):
+                journal.put(f"{worker}-{i}".encode(), Completion(str(i)), model="m")
+                assert journal.get(f"{worker}-{i}".encode()).text == str(i)
+
+        threads = [threading.Thread(target=write, args=(w,)) for w in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(journal) == 80
+        assert journal.summary()["m"].calls == journal.summary()["m"].replayed == 80
+
+
+def test_two_open_journals_share_one_file(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as one, pickle.loads(pickle.dumps(one)) as other:
+        one.put(b"a", Completion("x"), model="m")
+        assert other.get(b"a").text == "x"
+
+
+def test_a_file_that_is_no_journal_is_named_with_the_way_out(tmp_path):
+    path = tmp_path / "j.sqlite"
+    path.write_bytes(b"not a database, but long enough to be taken for one" * 30)
+    with pytest.raises(UserError, match=r"j\.sqlite: is not a whole journal .*Move it away") as raised:
+        Journal(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_truncated_journal_is_noticed_on_opening(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        for i in range(200):
+            journal.put(str(i).encode(), Completion("긴 글 " * 200), model="m")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="is not a whole journal"):
+        Journal(path)
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal._db.execute("PRAGMA user_version=99")
+    with pytest.raises(UserError, match="newer lingo-hitl"):
+        Journal(path)
+
+
+def test_a_folder_in_the_way_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot be written"):
+        Journal(tmp_path)
