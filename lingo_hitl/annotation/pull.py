@@ -8,6 +8,7 @@ from typing import Any
 
 from lingo_hitl.annotation.argilla_api import Connection
 from lingo_hitl.annotation.push import dataset_name, find_dataset, pages
+from lingo_hitl.annotation.tasks import texts_in
 from lingo_hitl.config import Project
 from lingo_hitl.ledger import Event, Ledger
 from lingo_hitl.progress import progress
@@ -107,7 +108,8 @@ def _answers(
                 "status": response["status"],
                 "values": {name: value["value"] for name, value in (response["values"] or {}).items()},
                 "at": response["updated_at"],
-                "text": text_on_screen(task, record["fields"]),
+                # Equal to the row's id, unless somebody changed the text in Argilla.
+                "text": content_id(task, texts_in(task, record["fields"])),
                 "suggestions": shown.get(row, ""),
             },
         )
@@ -116,15 +118,3 @@ def _answers(
 def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether an answer is the one we know: by what a person does, not by suggestions renewed since."""
     return all(before[key] == now[key] for key in ("response", "status", "values", "at"))
-
-
-def text_on_screen(task: str, fields: dict[str, Any]) -> str:
-    """The hash of the texts a record shows, by the rule of a row's id: equal to it unless Argilla's text changed."""
-    if task == "preference":
-        names = sorted((name for name in fields if name.startswith("completion_")), key=lambda n: int(n.split("_")[1]))
-        completions = [fields[name] for name in names if fields[name] is not None]
-        return content_id(task, {"instruction": fields["instruction"], "completions": completions})
-    if task == "dialogue":
-        messages = [{"role": m["role"], "content": m["content"]} for m in fields["messages"]]
-        return content_id(task, {"messages": messages})
-    return content_id(task, {"instruction": fields["instruction"], "output": fields.get("output") or ""})
