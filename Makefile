@@ -39,7 +39,7 @@ lint: venv
 	$(BIN)/mypy
 
 bench: venv
-	$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks
 
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from lingo_hitl.config import Project
 from lingo_hitl.ledger import Ledger
+from lingo_hitl.sample import PERSONAS
 from lingo_hitl.stages import Manifest, Outcome, file_sha256, read_rows, run_stage
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def generate(project: Project) -> Manifest:
     """Read the corpora, then write dialogues, completions and instructions from them."""
     from lingo_hitl.generation.corpus import corpus_hashes, read_corpus
     from lingo_hitl.generation.generate import generate as stage
-    from lingo_hitl.generation.personas import personas_sha256
     from lingo_hitl.models.journal import Journal
 
     run_stage(
@@ -38,8 +38,9 @@ def generate(project: Project) -> Manifest:
         inputs=corpus_hashes(project.corpus),
     )
     inputs = _input(project, stage.needs)
-    if project.generate.dialogue:
-        inputs["personas"] = personas_sha256(project.generate.dialogue.personas)
+    if dialogue := project.generate.dialogue:
+        personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
+        inputs["personas"] = file_sha256(personas) if personas.is_file() else "absent"
 
     def work(rows: pa.Table) -> Outcome:
         with Journal(project.workdir / "journal.sqlite") as journal:

@@ -1,0 +1,79 @@
+"""The two agents of a dialogue as distilabel Tasks: who each is told to be, and the conversation as each sees it.
+
+Each agent sees the other as the user and itself as the assistant, as messages, never as one string. The
+idea of a model that is told to be the user is UltraChat's (Ding et al., 2023).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distilabel.steps.tasks.base import Task
+
+from lingo_hitl.generation.prompts import render
+from lingo_hitl.generation.replies import unlabelled
+
+PROMPTS = "lingo_hitl.generation.prompts"
+OTHER_ROLE = {"user": "assistant", "assistant": "user"}
+Messages = list[dict[str, str]]
+
+
+class _Agent(Task):
+    """What both agents share: a system prompt of their own before which the spec's may stand."""
+
+    @property
+    def outputs(self) -> list[str]:
+        return ["generation", "model_name"]
+
+    def format_output(self, output: str | None, input: dict[str, Any] | None = None) -> dict[str, Any]:
+        return {"generation": None if output is None else unlabelled(output)}
+
+    def _system(self, text: str) -> dict[str, str]:
+        own = getattr(self.llm, "spec", None)
+        before = own.system_prompt if own is not None else None
+        return {"role": "system", "content": f"{before}\n\n{text}" if before else text}
+
+
+class UserAgent(_Agent):
+    """Plays the user: rewrites the seed question to open the conversation, then asks on.
+
+    Input columns: `persona` (Persona), `language`, `question` (the seed's), `messages` (so far, from
+    the labeler's side: the user's are "user").
+    """
+
+    @property
+    def inputs(self) -> list[str]:
+        return ["persona", "language", "question", "messages"]
+
+    def format_input(self, input: dict[str, Any]) -> Messages:
+        language, persona = input["language"], input["persona"]
+        system = render(PROMPTS, language, "user_agent", title=persona.title(language))
+        opening = render(PROMPTS, language, "opening", question=input["question"])
+        seen = [{"role": OTHER_ROLE[m["role"]], "content": m["content"]} for m in input["messages"]]
+        return [self._system(system), {"role": "user", "content": opening}, *seen]
+
+
+class PersonaAgent(_Agent):
+    """Plays the persona: answers the last question, at first with the seed's answer in view.
+
+    Input columns: `persona`, `language`, `reference` (the seed's answer or ""), `messages`.
+    """
+
+    @property
+    def inputs(self) -> list[str]:
+        return ["persona", "language", "reference", "messages"]
+
+    def format_input(self, input: dict[str, Any]) -> Messages:
+        language, persona = input["language"], input["persona"]
+        first = len(input["messages"]) == 1
+        system = render(
+            PROMPTS,
+            language,
+            "persona_agent",
+            title=persona.title(language),
+            role=persona.role(language),
+            speech_level=persona.speech_level,
+            catchphrases=[c.text for c in persona.catchphrases if c.welcome > 0] if language == "ko" else [],
+            reference=input["reference"] if first else "",
+        )
+        return [self._system(system), *input["messages"]]

@@ -1,0 +1,104 @@
+"""The characters that answer in dialogues: who they are and how they speak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lingo_hitl.config import Language
+from lingo_hitl.errors import UserError, nearest
+from lingo_hitl.sample import PERSONAS
+
+
+class Catchphrase(BaseModel):
+    """A phrase of the persona's own, and in what share of its answers it is welcome."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = Field(min_length=1)
+    welcome: float = Field(ge=0, le=1)
+
+
+class Persona(BaseModel):
+    """One entry of a personas file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    title_ko: str = Field(min_length=1)
+    title_en: str = Field(min_length=1)
+    role_ko: str = Field(min_length=1)
+    role_en: str = Field(min_length=1)
+    speech_level: str = Field(min_length=1)  # 해요체, 합쇼체, 반말, ...
+    answer_prefixes: tuple[str, ...] = ()
+    answer_suffixes: tuple[str, ...] = ()
+    catchphrases: tuple[Catchphrase, ...] = ()
+
+    def title(self, language: Language) -> str:
+        return self.title_ko if language == "ko" else self.title_en
+
+    def role(self, language: Language) -> str:
+        return self.role_ko if language == "ko" else self.role_en
+
+
+def load_personas(path: str) -> dict[str, Persona]:
+    """The personas of a YAML file (a mapping with a list `personas`), by name; "sample": the shipped ones.
+
+    Raises:
+        UserError: no such file, not YAML, no personas in it, a wrong entry, a name used twice.
+    """
+    file = PERSONAS if path == "sample" else Path(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}). Check dialogue.personas in the config.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{file}{place}: not valid YAML ({getattr(error, 'problem', None) or error}).") from error
+    entries = content.get("personas") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{file}: expected a mapping with a list `personas` of at least one persona.")
+    personas: dict[str, Persona] = {}
+    for number, entry in enumerate(entries, start=1):
+        persona = _persona(entry, f"{file}: persona {number}")
+        if persona.name in personas:
+            raise UserError(f"{file}: persona {number}: the name '{persona.name}' is used twice.")
+        personas[persona.name] = persona
+    return personas
+
+
+def choose(personas: Mapping[str, Persona], names: Sequence[str] | None, *, path: str) -> list[Persona]:
+    """The personas called `names`, in that order; all of them where `names` is None.
+
+    Raises:
+        UserError: a name that is not defined.
+    """
+    for name in names or ():
+        if name not in personas:
+            where = "personas.yaml" if path == "sample" else Path(path).name
+            raise UserError(
+                f"persona '{name}' is not defined; personas in {where}: {', '.join(personas)}."
+                f"{nearest(name, personas)} Check dialogue.persona in the config."
+            )
+    return [personas[name] for name in names] if names else list(personas.values())
+
+
+def _persona(entry: object, place: str) -> Persona:
+    try:
+        return Persona.model_validate(entry)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        name = f" ('{entry['name']}')" if isinstance(entry, dict) and "name" in entry else ""
+        if fault["type"] == "extra_forbidden":
+            known = Persona.model_fields if len(fault["loc"]) == 1 else Catchphrase.model_fields
+            raise UserError(f"{place}{name}: unknown key '{key}'.{nearest(str(fault['loc'][-1]), known)}") from error
+        if fault["type"] == "missing":
+            raise UserError(f"{place}{name}: key '{key}' is missing.") from error
+        raise UserError(f"{place}{name}: '{key}': {fault['msg']}.") from error

@@ -1,0 +1,123 @@
+"""Ratings from a judge that answers in JSON, alone, in a code fence, or after a sentence or two."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from lingo_hitl.judging.values import FULL_WIDTH, NotGiven, read_value
+from lingo_hitl.judging.verdict import Verdict
+
+ATTEMPTS = 100  # at finding JSON: a reply of ten thousand brackets is none
+_OPENING = re.compile(r"[{\[]")
+_RATINGS = ("ratings", "scores", "평점", "점수")
+_RATING = ("rating", "score", "평점", "점수", "overall_rating", "overall-rating")
+_RATIONALES = ("rationales", "reasons", "근거")
+_RATIONALE = ("rationale", "reason", "explanation", "근거", "이유")
+_LABEL = ("text", "id", "index", "number", "label", "text_id", "글", "번호")
+_LABEL_TEXT = re.compile(r"(?:(?:text|response|answer|output|글|텍스트|답변|응답)[\s_#-]*)?(\d{1,2})(?:번)?", re.I)
+
+
+def read_json(reply: str, count: int) -> list[Verdict] | None:
+    """One verdict for each of `count` texts; None where the reply holds no JSON that speaks of ratings."""
+    from lingo_hitl.judging.parse import by_label
+
+    values = [value for value in _json_values(reply) if isinstance(value, dict | list)]
+    content: Any = values[0] if len(values) == 1 else [value for value in values if isinstance(value, dict)]
+    if isinstance(content, dict):
+        inner = next((v for v in content.values() if isinstance(v, list) and v and isinstance(v[0], dict)), None)
+        content = inner if inner is not None and not _pick(content, _RATINGS) else content
+    if isinstance(content, list):
+        return _from_list(content, count)
+    ratings = _pick(content, _RATINGS)
+    if isinstance(ratings, list):
+        reasons = _pick(content, _RATIONALES)
+        return _aligned(ratings, reasons if isinstance(reasons, list) else [], count)
+    labelled = [(n, _one(value)) for key, value in content.items() if (n := _label(key)) is not None]
+    if labelled and all(verdict is not None for _, verdict in labelled):
+        return by_label([(n, verdict) for n, verdict in labelled if verdict is not None], count)
+    if _pick(content, _RATING) is not None or any(key in content for key in _RATING):
+        return _from_list([content], count)
+    return None
+
+
+def _json_values(reply: str) -> list[Any]:
+    """Every JSON object or list in the reply that is not inside another; a list of numbers only if it stands alone."""
+    decoder, values, at = json.JSONDecoder(), [], 0
+    bare = re.sub(r"^\s*```\w*|```\s*$", "", reply.strip()).strip()
+    for _ in range(ATTEMPTS):
+        if (match := _OPENING.search(reply, at)) is None:
+            break
+        try:
+            value, at = decoder.raw_decode(reply, match.start())
+        except (ValueError, RecursionError):
+            at = match.start() + 1
+            continue
+        objects = isinstance(value, dict) or (value and all(isinstance(item, dict) for item in value))
+        if objects or bare == reply[match.start() : at]:
+            values.append(value)
+    return values
+
+
+def _from_list(items: list[Any], count: int) -> list[Verdict] | None:
+    from lingo_hitl.judging.parse import by_label
+
+    if items and all(isinstance(item, int | float) for item in items):
+        return _aligned(items, [], count)
+    verdicts = [_one(item) if isinstance(item, dict) else None for item in items]
+    if not items or any(verdict is None for verdict in verdicts):
+        return None
+    known = [verdict for verdict in verdicts if verdict is not None]
+    labels = [_label(_pick(item, _LABEL)) for item in items]
+    if all(label is not None for label in labels):
+        return by_label([(n, v) for n, v in zip(labels, known, strict=True) if n is not None], count)
+    if any(label is not None for label in labels) or len(known) != count:
+        return [Verdict(fault=f"{len(known)} ratings without labels for {count} texts")] * count
+    return known
+
+
+def _aligned(ratings: list[Any], reasons: list[Any], count: int) -> list[Verdict]:
+    if len(ratings) != count:
+        return [Verdict(fault=f"{len(ratings)} ratings without labels for {count} texts")] * count
+    texts = [str(r) if r else None for r in reasons] if len(reasons) == count else [None] * count
+    return [_value(rating, text) for rating, text in zip(ratings, texts, strict=True)]
+
+
+def _one(value: Any) -> Verdict | None:
+    """The verdict in an object with a rating, or in a rating itself; None where it is neither."""
+    if isinstance(value, dict):
+        key = next((key for key in _lower(value) if key in _RATING), None)
+        reason = _pick(value, _RATIONALE)
+        return None if key is None else _value(_lower(value)[key], str(reason) if reason else None)
+    return None if isinstance(value, list) else _value(value, None)
+
+
+def _value(value: Any, rationale: str | None) -> Verdict:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return Verdict(rationale=rationale, fault="it gives no rating")
+    if not isinstance(value, str):
+        return Verdict.of(value, rationale)
+    try:
+        read = read_value(value.translate(FULL_WIDTH))
+    except NotGiven as fault:
+        return Verdict(rationale=rationale, fault=str(fault))
+    return Verdict.of(read[0], rationale) if read else Verdict(rationale=rationale, fault="its rating is no number")
+
+
+def _label(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    match = _LABEL_TEXT.fullmatch(value.strip()) if isinstance(value, str) else None
+    return int(match[1]) if match else None
+
+
+def _lower(value: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key).lower().strip(): item for key, item in value.items()}
+
+
+def _pick(value: Any, names: tuple[str, ...]) -> Any:
+    known = _lower(value) if isinstance(value, dict) else {}
+    return next((known[name] for name in names if name in known), None)

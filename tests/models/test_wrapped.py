@@ -1,0 +1,85 @@
+"""distilabel's own OpenAI client against a loopback server, with the journal in between."""
+
+import pytest
+
+from lingo_hitl.config import LLMSpec
+from lingo_hitl.errors import UserError
+from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.llm import load_llm
+from tests.models.provider import Provider, openai_text
+
+SECRET = "sk-verysecret"
+
+
+def openai(provider: Provider, journal=None, **spec):
+    spec = LLMSpec(model="openai/tiny", base_url=f"{provider.url}/v1", **spec)
+    model = load_llm(spec, journal=journal or Journal.in_memory())
+    model.inner.max_retries = 0
+    model.load()
+    return model
+
+
+def only(model, *prompts):
+    return [group[0] for group in model.complete([[{"role": "user", "content": p}] for p in prompts])]
+
+
+def test_answers_come_in_the_order_of_the_questions(provider):
+    said = only(openai(provider, temperature=0.2, max_new_tokens=50), "a", "b", "a")
+    assert [c.text for c in said] == ["answer to a", "answer to b", "answer to a"]
+    assert (said[0].input_tokens, said[0].output_tokens, said[0].finish) == (5, 2, "stop")
+    assert sorted(provider.prompts) == ["a", "b"]
+    assert provider.bodies[0]["max_tokens"] == 50 and provider.bodies[0]["temperature"] == 0.2
+
+
+def test_a_server_of_one_s_own_is_not_sent_openai_s_key(provider, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    only(openai(provider), "a")
+    assert SECRET not in provider.keys
+
+
+def test_the_key_that_the_config_names_is_sent(provider, monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    only(openai(provider, api_key_env=["MY_KEY"]), "a")
+    assert list(provider.keys) == [SECRET]
+
+
+def test_an_error_costs_that_row_alone_and_is_asked_again_by_the_next_run(provider):
+    provider.reply_to = lambda prompt: (500, {"error": {"message": "oops"}}) if prompt == "bad" else None
+    journal = Journal.in_memory()
+    good, bad = only(openai(provider, journal), "good", "bad")
+    assert good.text == "answer to good"
+    assert bad.text is None and "InternalServerError" in bad.finish
+    provider.reply_to = lambda prompt: None
+    assert only(openai(provider, journal), "good", "bad")[1].text == "answer to bad"
+    assert provider.prompts.count("good") == 1
+
+
+def test_an_empty_reply_has_its_reason(provider):
+    provider.planned.extend([openai_text(None), openai_text(" \n")])
+    none, blank = only(openai(provider), "a"), only(openai(provider), "b")
+    assert (none[0].text, none[0].finish) == (None, "no text in the reply")
+    assert (blank[0].text, blank[0].finish) == (None, "empty reply")
+
+
+def test_a_refused_key_stops_the_run_without_telling_it(provider, monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    provider.bad_keys[SECRET] = (401, {"error": {"message": f"Incorrect API key: {SECRET}"}})
+    model = openai(provider, api_key_env=["MY_KEY"])
+    with pytest.raises(UserError, match="MY_KEY") as raised:
+        only(model, "a")
+    assert SECRET not in str(raised.value) and SECRET not in repr(model) and SECRET not in str(model.dump())
+
+
+def test_a_server_that_is_not_there_stops_the_run(provider):
+    model = openai(provider)
+    model.inner.base_url = "http://127.0.0.1:9/v1"
+    model.load()
+    with pytest.raises(UserError, match="cannot be reached"):
+        only(model, "a")
+
+
+def test_openai_itself_needs_a_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(UserError, match=r"looked for OPENAI_API_KEY\)"):
+        load_llm(LLMSpec(model="openai/gpt"), journal=Journal.in_memory())
