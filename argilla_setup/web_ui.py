@@ -15,17 +15,24 @@ VERSION = "2.8.0"
 _REPLACEMENTS = (
     # A plain text field: HTML in it was rendered, in a frame that may read the sign-in token.
     (
-        'e.isHTML?t("Sandbox",{attrs:{content:e.fieldText}}):'
-        't("div",{class:e.classes,domProps:{innerHTML:e._s(e.fieldText)}})',
-        't("div",{class:e.classes,domProps:{textContent:e._s(e.fieldText)}})',
+        re.compile(
+            r'(\w)\.isHTML\?(\w)\("Sandbox",\{attrs:\{content:\1\.fieldText\}\}\):'
+            r'\2\("div",\{class:\1\.classes,domProps:\{innerHTML:\1\._s\(\1\.fieldText\)\}\}\)'
+        ),
+        r'\2("div",{class:\1.classes,domProps:{textContent:\1._s(\1.fieldText)}})',
     ),
     # A message of a chat field without markdown.
-    ('t("span",{domProps:{innerHTML:e._s(r)}})', 't("span",{domProps:{textContent:e._s(r)}})'),
+    (
+        re.compile(
+            r'("MarkdownRenderer",\{attrs:\{markdown:(\w)\}\}\):\w\("span",\{domProps:\{)innerHTML(:\w\._s\(\2\)\}\}\))'
+        ),
+        r"\1textContent\3",
+    ),
     # A custom field's record is written into a script: `</script>` ended it, and `$'` is special to String.replace.
     (
-        "JSON.stringify(this.sdkRecord)",
-        "JSON.stringify(this.sdkRecord).replace(/[<$\\u2028\\u2029]/g,"
-        "function(c){return'\\\\u'+('000'+c.charCodeAt(0).toString(16)).slice(-4)})",
+        re.compile(r"JSON\.stringify\(this\.sdkRecord\)"),
+        r"JSON.stringify(this.sdkRecord).replace(/[<$\\u2028\\u2029]/g,"
+        r"function(c){return'\\\\u'+('000'+c.charCodeAt(0).toString(16)).slice(-4)})",
     ),
 )
 _OUTSIDE_FONTS = re.compile(r"@import url\(https://fonts\.googleapis\.com/[^)]*\);")
@@ -46,13 +53,12 @@ def harden_files(folder: Path, version: str) -> None:
     """Correct the bundle in `folder`; WebUiMismatchError where it is another version's, or not as expected."""
     if version != VERSION:
         raise WebUiMismatchError(f"argilla-server is {version}; the corrections to its web UI are for {VERSION}")
-    found = dict.fromkeys((old for old, _ in _REPLACEMENTS), 0)
+    found = [0] * len(_REPLACEMENTS)
     for file in folder.glob("_nuxt/*.js"):
-        text = file.read_text(encoding="utf-8")
-        changed = text
-        for old, new in _REPLACEMENTS:
-            found[old] += changed.count(old)
-            changed = changed.replace(old, new)
+        text = changed = file.read_text(encoding="utf-8")
+        for position, (old, new) in enumerate(_REPLACEMENTS):
+            changed, count = old.subn(new, changed)
+            found[position] += count
         if changed != text:
             file.write_text(changed, encoding="utf-8")
     for file in folder.glob("_nuxt/*.css"):
@@ -60,6 +66,5 @@ def harden_files(folder: Path, version: str) -> None:
         changed = _OUTSIDE_FONTS.sub("", text)
         if changed != text:
             file.write_text(changed, encoding="utf-8")
-    missing = [old for old, count in found.items() if not count]
-    if missing:
-        raise WebUiMismatchError(f"the web UI of argilla-server {version} lacks {missing[0][:60]}...")
+    if not all(found):
+        raise WebUiMismatchError(f"the web UI of argilla-server {version} is not the one that was released")

@@ -225,7 +225,7 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
     folder = path.resolve().parent
     load_dotenv(folder / ".env")
     try:
-        project = Project.model_validate(content)
+        project = Project.model_validate(_with_local_models(content, folder))
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}") from error
     return project.model_copy(
@@ -235,6 +235,18 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             "generate": _with_personas(project.generate, folder),
         }
     )
+
+
+def _with_local_models(value: Any, folder: Path) -> Any:
+    """`transformers/<path>` with the path made absolute wherever it names a folder beside the file."""
+    if isinstance(value, dict):
+        return {key: _with_local_models(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_local_models(inner, folder) for inner in value]
+    if isinstance(value, str) and value.startswith("transformers/"):
+        local = folder / value.removeprefix("transformers/")
+        return f"transformers/{local.resolve()}" if local.is_dir() else value
+    return value
 
 
 def _with_personas(generate: GenerateConfig, folder: Path) -> GenerateConfig:

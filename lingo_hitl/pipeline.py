@@ -9,6 +9,7 @@ of `home`. A stage whose inputs and config are as before is skipped.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def generate(project: Project) -> Manifest:
 
     def work(rows: pa.Table) -> Outcome:
         with Journal(project.workdir / "journal.sqlite") as journal:
-            return stage(rows, project.generate, journal=journal)
+            outcome = stage(rows, project.generate, journal=journal)
+            return replace(outcome, unfinished=journal.unkept > 0)
 
     return _run(project, "generate", stage.needs, work, project.generate, inputs)
 
@@ -56,7 +58,8 @@ def judge(project: Project) -> Manifest:
 
     def work(rows: pa.Table) -> Outcome:
         with Journal(project.workdir / "journal.sqlite") as journal:
-            return stage(rows, project.judge, journal=journal)
+            outcome = stage(rows, project.judge, journal=journal)
+            return replace(outcome, unfinished=journal.unkept > 0)
 
     return _run(project, "judge", stage.needs, work, project.judge)
 

@@ -52,6 +52,7 @@ class Outcome:
     dropped: list[Row] = field(default_factory=list)  # made by `records.dropped`
     report: dict[str, Any] = field(default_factory=dict)  # plain JSON values, shown after the run
     rows_in: int | None = None  # where it is not the rows and the dropped rows together
+    unfinished: bool = False  # something failed that may not fail again: the next run does the stage anew
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Manifest:
     versions: dict[str, str]
     seconds: float
     report: dict[str, Any] = field(default_factory=dict)
+    unfinished: bool = False
     skipped: bool = False
 
 
@@ -135,7 +137,8 @@ def run_stage(
     with _locked(workdir):
         _sweep(workdir, name)
         before = read_manifest(workdir, name)
-        if not always and before and before.fingerprint == fingerprint and _is_whole(workdir / name, before):
+        redo = always or before is None or before.unfinished or before.fingerprint != fingerprint
+        if before and not redo and _is_whole(workdir / name, before):
             return Manifest(**{**asdict(before), "skipped": True})
         started = time.monotonic()
         outcome = work()
@@ -156,6 +159,7 @@ def run_stage(
             versions=versions,
             seconds=round(time.monotonic() - started, 2),
             report=outcome.report,
+            unfinished=outcome.unfinished,
         )
         text = json.dumps(asdict(manifest), ensure_ascii=False, indent=2)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")

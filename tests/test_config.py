@@ -82,3 +82,11 @@ def test_a_model_may_be_named_by_itself(tmp_path):
 )
 def test_every_shipped_config_loads(path):
     load_project(path)
+
+
+def test_a_model_folder_beside_the_file_is_found_from_anywhere(tmp_path):
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    text = GOOD + "map: {encoder: transformers/models/tiny, perplexity: transformers/some/hub-id}"
+    project = load_project(project_at(tmp_path, text))
+    assert project.map.encoder == f"transformers/{tmp_path}/models/tiny"
+    assert project.map.perplexity == "transformers/some/hub-id"

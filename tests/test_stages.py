@@ -45,6 +45,16 @@ def test_the_same_work_is_done_once_and_again_when_anything_changed(tmp_path):
     ]
 
 
+def test_work_that_met_a_passing_fault_is_done_anew(tmp_path):
+    def run(*, unfinished):
+        def work():
+            return Outcome(pa.table({"n": [1]}), unfinished=unfinished)
+
+        return run_stage("generate", work, workdir=tmp_path, config={}, inputs={}).skipped
+
+    assert [run(unfinished=True), run(unfinished=False), run(unfinished=False)] == [False, False, True]
+
+
 def test_a_damaged_folder_is_made_again(tmp_path):
     def run():
         return run_stage("map", lambda: numbers(1), workdir=tmp_path, config={}, inputs={})

@@ -84,7 +84,7 @@ def as_matrix(vectors: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.b
     width = int(np.bincount(lengths[lengths > 0]).argmax()) if (lengths > 0).any() else 1
     matrix = np.zeros((len(vectors), width), dtype=np.float32)
     usable = lengths == width
-    for row in np.flatnonzero(usable):
+    for row in np.flatnonzero(usable).tolist():
         matrix[row] = vectors[row]
     usable &= np.isfinite(matrix).all(axis=1)
     return matrix, usable

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT = 20_000  # characters; Argilla's chat field takes no more, nor more than 500 messages
 REFERENCE_LIMIT = 4_000  # characters of the seed's answer that the persona sees
 _NOTHING_MORE = re.compile(r"\W*(끝|end)\W*", re.I)
+_REQUEST = re.compile(
+    r"[?？]"
+    r"|(?:세요|까요?|나요|가요|은데요|는데요|줘요?|주라|줄래|다오|싶어요?|싶습니다|궁금해요?|궁금합니다)[\s.!~]*$"
+    r"|^\W*(?:please|tell|explain|describe|give|show|name|list|write|suggest|compare|help|i\s+want|i(?:'d| would)\s+like)\b",
+    re.I,
+)
 
 
 @dataclass
@@ -92,16 +98,23 @@ def _open(talks: Sequence[Talk], user: Task) -> None:
 
 def _speak(talks: Sequence[Talk], agent: Task, role: str, turn: int) -> None:
     going_on = [talk for talk in talks if not talk.ended]
-    replies = ask(
-        agent, [talk.view() for talk in going_on], what=f"dialogues, {role}'s turn {turn}", refuse=_refuse_turn
-    )
+    views = [talk.view() for talk in going_on]
+    refuse = _refuse_question if role == "user" else _refuse_turn
+    replies = ask(agent, views, what=f"dialogues, {role}'s turn {turn}", refuse=refuse)
     for talk, reply in zip(going_on, replies, strict=True):
         talk.hear(role, reply)
 
 
 def _refuse_opening(view: dict[str, Any], text: str) -> str | None:
-    if _NOTHING_MORE.fullmatch(text):
+    """A rewritten question must still be one: small models answer it instead."""
+    if _NOTHING_MORE.fullmatch(text) or ("?" in view["question"] and not _REQUEST.search(text)):
         return "no question"
+    return _refuse_turn(view, text)
+
+
+def _refuse_question(view: dict[str, Any], text: str) -> str | None:
+    if not (_NOTHING_MORE.fullmatch(text) or _REQUEST.search(text)):
+        return "neither a question nor a request"
     return _refuse_turn(view, text)
 
 

@@ -88,7 +88,7 @@ def _jsonl_rows(path: Path) -> Iterator[RawRow]:
     with path.open("rb") as file:
         # Lines are split on bytes: str.splitlines would also break at U+2028, which JSON allows in texts.
         for number, line in enumerate(file, start=1):
-            text = _utf8(line.removeprefix(_BOM) if number == 1 else line, f"{path}:{number}")
+            text = _utf8(line.removeprefix(_BOM) if number == 1 else line, path, f":{number}")
             if not text.strip():
                 continue
             try:
@@ -99,7 +99,7 @@ def _jsonl_rows(path: Path) -> Iterator[RawRow]:
 
 
 def _json(path: Path) -> Reading:
-    text = _utf8(path.read_bytes().removeprefix(_BOM), str(path))
+    text = _utf8(path.read_bytes().removeprefix(_BOM), path)
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -131,7 +131,7 @@ def _separated(path: Path, delimiter: str) -> Iterator[RawRow]:
         try:
             yield from reader
         except UnicodeDecodeError:
-            _not_utf8(path.read_bytes(), str(path))
+            _not_utf8(path.read_bytes(), path)
         except csv.Error as error:
             raise UserError(f"{path}:{reader.line_num}: not valid CSV ({error}). Check the quotes there.") from error
 
@@ -211,25 +211,24 @@ def _mapping(row: Any, place: str) -> RawRow:
     return row
 
 
-def _utf8(data: bytes, place: str) -> str:
+def _utf8(data: bytes, path: Path, place: str = "") -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        _not_utf8(data, place)
+        _not_utf8(data, path, place)
 
 
-def _not_utf8(data: bytes, place: str) -> NoReturn:
+def _not_utf8(data: bytes, path: Path, place: str = "") -> NoReturn:
     for encoding in ("cp949", "utf-16"):
         try:
             data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        name = place.partition(":")[0] if ":" in place else place
         raise UserError(
-            f"{place}: is not UTF-8; it looks like {encoding}. "
-            f"Convert it: iconv -f {encoding} -t utf-8 {name} > {Path(name).stem}.utf8{Path(name).suffix}"
+            f"{path}{place}: is not UTF-8; it looks like {encoding}. "
+            f"Convert it: iconv -f {encoding} -t utf-8 {path} > {path.stem}.utf8{path.suffix}"
         ) from None
-    raise UserError(f"{place}: is not UTF-8 text. Save the file as UTF-8.") from None
+    raise UserError(f"{path}{place}: is not UTF-8 text. Save the file as UTF-8.") from None
 
 
 def _fault(error: Exception) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from distilabel.models.llms.base import LLM
 from pydantic import Field, SkipValidation
@@ -183,7 +183,7 @@ class ChatModel(LLM):
             raise UserError(
                 f"{self.model_name}: structured output and images are not supported; expected text messages."
             )
-        messages = [{"role": m["role"], "content": m["content"]} for m in conversation]
+        messages = [{"role": m["role"], "content": _writable(m["content"])} for m in conversation]
         if self.spec.system_prompt and not any(m["role"] == "system" for m in messages):
             messages.insert(0, {"role": "system", "content": self.spec.system_prompt})
         return messages
@@ -193,6 +193,10 @@ class ChatModel(LLM):
         where = f"{self.spec.model} {self.spec.base_url or ''}"
         return completion_key(where, request.messages, vars(sampling), request.sample)
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """distilabel copies its steps; clients, weights and the journal are shared by the copies."""
+        return self.model_copy(update={"generation_kwargs": dict(self.generation_kwargs or {})})
+
     def __getstate__(self) -> dict[Any, Any]:
         """distilabel's Pipeline sends the model to another process, where `load` makes the rest anew."""
         state = super().__getstate__()
@@ -201,10 +205,15 @@ class ChatModel(LLM):
 
 
 def _tidied(completion: Completion) -> Completion:
-    """Without lone surrogates, which no file can hold, and with an empty text as no text."""
+    """The completion as it can be stored, with an empty text as no text."""
     if completion.text is None:
         return completion
-    text = completion.text.encode("utf-8", "replace").decode()
+    text = _writable(completion.text)
     if not text.strip():
         return replace(completion, text=None, finish="empty reply")
     return replace(completion, text=text)
+
+
+def _writable(text: str) -> str:
+    """Lone surrogates, which no file and no request can hold, become question marks."""
+    return text.encode("utf-8", "replace").decode()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from json import JSONDecodeError
 from typing import Any, ClassVar
 
 from pydantic import PrivateAttr
@@ -28,14 +30,13 @@ with warnings.catch_warnings():
     from google.ai import generativelanguage as glm
 from google.api_core import exceptions as refusals
 from google.protobuf.json_format import ParseError
-from google.rpc.error_details_pb2 import RetryInfo
 from requests import exceptions as network
 
 DEFAULT_KEY = "GEMINI_API_KEY"
 ENDPOINT = "GEMINI_API_ENDPOINT"
 _THREADS_PER_KEY, _MOST_THREADS = 4, 16
 _LONGEST_PAUSE_S = 30.0
-_TRANSIENT = (refusals.ServerError, refusals.RetryError, network.RequestException, ParseError, ValueError)
+_TRANSIENT = (refusals.ServerError, refusals.RetryError, network.RequestException, ParseError, JSONDecodeError)
 
 
 class GeminiModel(ChatModel):
@@ -182,11 +183,9 @@ def _read(reply: Any, *, seconds: float) -> Completion:
 
 def _asked_pause(error: refusals.GoogleAPICallError) -> float | None:
     """Seconds that a refusal asks to wait, or None where it does not say."""
-    pauses = [
-        detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
-        for detail in error.details
-        if isinstance(detail, RetryInfo)
-    ]
+    # Over REST the details are the reply's JSON: {"@type": ".../google.rpc.RetryInfo", "retryDelay": "17.5s"}.
+    said = [str(detail.get("retryDelay", "")) for detail in error.details if isinstance(detail, dict)]
+    pauses = [float(text[:-1]) for text in said if re.fullmatch(r"\d+(\.\d+)?s", text)]
     return max(pauses, default=None)
 
 
@@ -203,10 +202,11 @@ def _in_words(error: Exception) -> str:
         return "timeout"
     if isinstance(error, network.ConnectionError):
         return "no connection"
-    if isinstance(error, ParseError | ValueError):
+    if isinstance(error, ParseError | JSONDecodeError):
         return "the reply is not JSON (does a proxy answer?)"
     code = getattr(error, "code", None)
-    message = getattr(error, "message", None) or type(error).__name__
-    if "<html" in str(message).lower():
+    message = str(getattr(error, "message", None) or type(error).__name__)
+    message = re.sub(r"^[A-Z]+ https?://\S+: ", "", message)
+    if "<html" in message.lower():
         message = "a web page instead of a reply (does a proxy answer?)"
-    return f"{int(code)} {message}" if code else str(message)
+    return f"{int(code)} {message}" if code else message

@@ -75,6 +75,7 @@ class Usage:
 class _Counts:
     lock: threading.RLock = field(default_factory=threading.RLock)
     by_model: dict[str, Usage] = field(default_factory=dict)
+    unkept: int = 0
 
 
 def completion_key(model: str, messages: Sequence[Message], parameters: Mapping[str, Any], sample: int) -> bytes:
@@ -159,6 +160,8 @@ class Journal:
                     self._db.execute("INSERT OR IGNORE INTO completions VALUES (?,?,?,?,?,?,?,?,?)", row)
                 except sqlite3.Error as error:
                     raise self._unusable(error) from error
+            else:
+                self._counts.unkept += 1
             before = self._counts.by_model.get(model, Usage())
             self._counts.by_model[model] = replace(
                 before,
@@ -172,9 +175,17 @@ class Journal:
         with self._counts.lock:
             return dict(self._counts.by_model)
 
+    @property
+    def unkept(self) -> int:
+        """Failures since the journal was opened that another run may not meet; it asks those again."""
+        return self._counts.unkept
+
     def __len__(self) -> int:
         with self._counts.lock:
             return int(self._db.execute("SELECT count(*) FROM completions").fetchone()[0])
+
+    def __bool__(self) -> bool:
+        return True  # an empty journal is still one: `journal or other` must not lose it
 
     def close(self) -> None:
         with self._counts.lock:

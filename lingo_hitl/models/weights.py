@@ -73,7 +73,7 @@ def _load(source: str, device: str) -> Weights:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = _folder(source)
+    path = model_folder(source)
     model: Any
     try:
         place = torch.device(device)
@@ -93,7 +93,7 @@ def _load(source: str, device: str) -> Weights:
     return Weights(source, model, tokenizer, _context(model, tokenizer))
 
 
-def _folder(source: str) -> str:
+def model_folder(source: str) -> str:
     """`source` itself, or its absolute path where it names a folder, which is looked into first."""
     path = Path(source).expanduser()
     looks_local = path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1

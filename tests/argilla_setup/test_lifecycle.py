@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -173,7 +175,7 @@ def test_a_deep_home_gets_its_socket_elsewhere(home):
     sockets = json.loads((deep / "run" / "redis.json").read_text())["socket"]
     assert len(sockets) < 100
     assert launcher.down(deep)
-    assert not os.path.exists(os.path.dirname(sockets))
+    assert not Path(sockets).parent.exists()
     launcher.remove(deep)
     assert not deep.exists()
 
@@ -181,7 +183,7 @@ def test_a_deep_home_gets_its_socket_elsewhere(home):
 def test_a_database_of_a_newer_version_is_left_alone(home, start):
     start()
     launcher.down(home)
-    with sqlite3.connect(home / "argilla.db") as database:
+    with closing(sqlite3.connect(home / "argilla.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'fffffffffff0'")
     with pytest.raises(LauncherError, match="newer Argilla") as caught:
         start()
@@ -286,7 +288,7 @@ def test_the_index_is_compared_with_the_tables_at_each_start(home, start):
     assert [item["query_score"] for item in rest.search(dataset, vector=vector)["items"]] == scores
     launcher.down(home)
 
-    with sqlite3.connect(home / "argilla.db") as database:
+    with closing(sqlite3.connect(home / "argilla.db")) as database, database:
         database.execute("DELETE FROM records WHERE external_id = 'r0'")
         database.execute(
             "UPDATE records SET fields = ?, updated_at = '2099-01-01 00:00:00.000000' WHERE external_id = 'r1'",
@@ -297,7 +299,7 @@ def test_the_index_is_compared_with_the_tables_at_each_start(home, start):
             " (SELECT id FROM records WHERE external_id = 'r2')",
             (json.dumps([-1.0] * 8),),
         )
-    with sqlite3.connect(home / "index.db") as index:
+    with closing(sqlite3.connect(home / "index.db")) as index, index:
         third = records[3]["id"].replace("-", "")
         index.execute("DELETE FROM documents WHERE record_id = ?", (third,))
         index.execute("DELETE FROM vectors WHERE record_id = ?", (third,))

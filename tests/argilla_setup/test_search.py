@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import chain, pairwise
 
 import pytest
 
@@ -286,7 +287,7 @@ def test_pages_follow_each_other(owner, annotator, dataset):
         whole = annotator.found(dataset, **more) if more.get("me") else owner.found(dataset, **more)
         client = annotator if more.get("me") else owner
         pages = [client.found(dataset, **more, offset=offset, limit=2) for offset in range(0, len(whole) + 2, 2)]
-        assert sum(pages, []) == whole
+        assert list(chain.from_iterable(pages)) == whole
         assert client.search(dataset, **more, offset=50, limit=2)["total"] == len(whole)
 
 
@@ -298,7 +299,7 @@ def test_each_annotator_has_a_random_order_that_stays(argilla_home, owner):
     assert orders[0] != orders[1]
     for order in orders:
         assert sorted(order, key=int) == [str(n) for n in range(100)]
-        steps = {int(after) - int(before) for before, after in zip(order, order[1:], strict=False)}
+        steps = {int(after) - int(before) for before, after in pairwise(order)}
         assert len(steps) > 40, "neighbours in the data are not met at regular strides"
     people[0].answer(records[int(orders[0][0])]["id"], {"rating": 3})
     assert people[0].found(dataset, me=True) == orders[0]

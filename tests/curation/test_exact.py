@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_every_selection_by_perplexity(golden):
     perplexity = {name: ppl for ppl, _, name in rows}
     checked = 0
     for key, selection in selections.items():
-        groups, k, method, ratio = (part.lstrip("lenkm") for part in key.replace("ppl_h", "pplh").split("_"))
+        groups, k, method, ratio = re.fullmatch(r"len(\d+)_k(\d+)_m(\w+)_n([\d.]+)", key).groups()
         if method == "rand":
             continue
         column, group_column = f"L{groups}_K{k}", f"L{groups}_len_group"
@@ -52,7 +53,7 @@ def test_every_selection_by_perplexity(golden):
         found = []
         for cell in members.values():
             if method == "ppl":
-                chosen = sample_ppl(cell, float(ratio[1:]) if ratio[0] == "n" else float(ratio))
+                chosen = sample_ppl(cell, float(ratio))
             else:
                 chosen = sample_ppl_h(cell, [texts[name] for _, _, name in cell], float(ratio))
             found += [cell[i] for i in chosen]

@@ -11,7 +11,7 @@ SYNCED = pa.schema([field for schema in (GENERATED, JUDGED, MAPPED, CONSENSUS) f
 
 
 def pair(prompt, ratings, *, models=None, **more):
-    """A preference row of which one person rated each completion; `ratings`: text -> rating, or (text, rating) pairs."""
+    """A preference row that one person answered; `ratings`: text -> rating, or (text, rating) pairs."""
     texts, given = zip(*(ratings.items() if isinstance(ratings, dict) else ratings), strict=True)
     row = {
         "task": "preference",
@@ -39,7 +39,7 @@ def conversation(*texts, rating=4, **more):
 def _synced(row, more):
     about = {"seed": f"seed of {row['instruction']}", "source": "corpus", "source_id": "1", "language": "ko"}
     people = {"answers": 2, "spread": 1.0, "labelers": ["kim", "lee"]}
-    return identified({**about, **people, **row, **more})
+    return identified({**dict.fromkeys(SYNCED.names), **about, **people, **row, **more})
 
 
 def table(rows, *, curated=False):
