@@ -177,6 +177,17 @@ def release(
     print(json.dumps(asdict(report), default=str, ensure_ascii=False) if as_json else report)
 
 
+@app.command(rich_help_panel=STAGE)
+def verify(folder: Annotated[Path, typer.Argument(help="A released dataset's folder.", show_default=False)]) -> None:
+    """Check a release against its manifest: every file, to the byte."""
+    from lingo_hitl.release.manifest import verify as problems_of
+
+    if problems := problems_of(folder):
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise UserError(f"{folder} is not as it was released: {problems[0]}{more}. Get the original again.")
+    print(f"{folder} is as it was released.")
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,

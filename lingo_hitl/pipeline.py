@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from lingo_hitl.config import Project
 from lingo_hitl.ledger import Ledger
 from lingo_hitl.sample import PERSONAS
-from lingo_hitl.stages import Manifest, Outcome, file_sha256, read_rows, run_stage
+from lingo_hitl.stages import Manifest, Outcome, file_sha256, read_manifest, read_rows, run_stage
 
 if TYPE_CHECKING:
     from lingo_hitl.release.release import ReleaseReport
@@ -134,6 +134,7 @@ def release(project: Project) -> ReleaseReport:
         project=project.project,
         corpora=project.corpus,
         out=release_folder(project),
+        inputs=_origins(project),
     )
 
 
@@ -153,6 +154,13 @@ def release_folder(project: Project) -> Path:
     """Where a project's release of the config's version lies."""
     name = project.release.name or project.project
     return project.workdir / "release" / f"{name}-{project.release.version}"
+
+
+def _origins(project: Project) -> dict[str, str]:
+    """Hashes of the corpora and of the ledger as it was at the last sync."""
+    corpus, sync = (read_manifest(project.workdir, name) for name in ("corpus", "sync"))
+    files = {f"corpus {Path(path).name}": sha256 for path, sha256 in corpus.inputs.items()} if corpus else {}
+    return {**files, "ledger": sync.report["ledger_head"]} if sync else files
 
 
 def _input(project: Project, needs: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def run_stage(
         UserError: another run holds `workdir`.
     """
     plain = _plain(config)
-    versions = {package: version(package) for package in VERSIONED}
+    versions = {package: found for package in VERSIONED if (found := _version(package))}
     fingerprint = _sha256_of([name, plain, dict(inputs), versions["lingo-hitl"]])
     with _locked(workdir):
         _sweep(workdir, name)
@@ -171,6 +171,14 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(package: str) -> str | None:
+    """Its installed version; None where it is not installed, as torch without the `local` extra."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _plain(config: Any) -> Any:

@@ -93,7 +93,8 @@ def _persona(entry: object, place: str) -> Persona:
     try:
         return Persona.model_validate(entry)
     except ValidationError as error:
-        fault = error.errors()[0]
+        # A misspelt key is also a missing one; its own name helps more.
+        fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         key = ".".join(map(str, fault["loc"]))
         name = f" ('{entry['name']}')" if isinstance(entry, dict) and "name" in entry else ""
         if fault["type"] == "extra_forbidden":

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 PROMPTS = "lingo_hitl.judging.prompts"
 CHOICES = ("1", "2", "3", "4", "5")
-PREFIX = ""
-TEXT_BYTES = {"packaged": 480, "transformers": 8_000}
-"""How much of each text the judge reads, in bytes of UTF-8: about what 120 to 240 tokens, or 2,000 to
-4,000, hold. Small models on a laptop's processor would need minutes for more."""
+PREFIX = {"ko": "평점: ", "en": "Rating: "}
+TEXT_BYTES = {"packaged": 240, "transformers": 8_000}
+"""How much of each text the judge reads, in bytes of UTF-8, the same for question, answer and reference; of
+a dialogue twice that. A small model on a laptop's processor would need minutes for more."""
 
 WHAT = {"ko": {"answer": "답변", "dialogue": "대화"}, "en": {"answer": "answer", "dialogue": "conversation"}}
 ASPECTS = {
@@ -56,12 +56,22 @@ ASPECTS = {
 def rate_by_probabilities(llm: ChatModel, views: Sequence[dict[str, Any]], *, aspect: str) -> list[list[Verdict]]:
     """One verdict for each text of each view; a view is what the written judges' Tasks take."""
     limit = TEXT_BYTES[llm.spec.model.partition("/")[0]]
-    prompts: list[list[dict[str, str]]] = []
-    for view in views:
-        prompts += [[{"role": "user", "content": text}] for text in _questions(view, aspect, limit)]
-    shares = llm.choice_probabilities(prompts, CHOICES, prefix=PREFIX) if prompts else np.empty((0, len(CHOICES)))
-    verdicts = iter(shares)
-    return [[_verdict(next(verdicts), view["language"]) for _ in view.get("texts", [""])] for view in views]
+    given: dict[int, list[Verdict]] = {i: [] for i in range(len(views))}
+    for language, prefix in PREFIX.items():
+        asked = [
+            (i, text)
+            for i, view in enumerate(views)
+            if view["language"] == language
+            for text in _questions(view, aspect, limit)
+        ]
+        if not asked:
+            continue
+        shares = llm.choice_probabilities(
+            [[{"role": "user", "content": text}] for _, text in asked], CHOICES, prefix=prefix
+        )
+        for (i, _), share in zip(asked, shares, strict=True):
+            given[i].append(_verdict(share, language))
+    return list(given.values())
 
 
 def expectation(shares: np.ndarray) -> tuple[float, float]:

@@ -90,7 +90,7 @@ def _load(source: str, device: str) -> Weights:
             f"transformers/{source}: cannot be loaded on '{device}' ({first[:300]}). "
             "Expected a folder saved by transformers, or a hub id that this machine can reach."
         ) from error
-    return Weights(source, model, tokenizer, _context(model, tokenizer))
+    return Weights(source, model, tokenizer, context_of(model, tokenizer))
 
 
 def model_folder(source: str) -> str:
@@ -116,7 +116,7 @@ def model_folder(source: str) -> str:
     return str(path.absolute())
 
 
-def _context(model: Any, tokenizer: Any) -> int:
+def context_of(model: Any, tokenizer: Any) -> int:
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < 10**7]

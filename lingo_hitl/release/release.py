@@ -73,6 +73,7 @@ def release(
     project: str,
     corpora: Sequence[Corpus],
     out: Path,
+    inputs: Mapping[str, str] | None = None,
 ) -> ReleaseReport:
     """Write the release to `out`. The same input gives the same bytes, in whatever order the rows come.
 
@@ -81,6 +82,7 @@ def release(
         dropped_before: rows of `records.DROPPED` that curation left out; they are told on the card.
         project: its name, which the dataset has too unless the config gives one.
         corpora: where the texts came from; their licences are told on the card.
+        inputs: hashes of what the rows were made from (corpus files, ledger), for the manifest.
 
     Raises:
         UserError: no row makes a pair or an example; the version is there with other content, or was
@@ -107,7 +109,11 @@ def release(
     about = {
         "project": project,
         "config": config.model_dump(mode="json"),
-        "inputs": {"rows_sha256": _sha256(texts), "dropped_before_sha256": _sha256(dropped_before)},
+        "inputs": {
+            **(inputs or {}),
+            "rows_sha256": _sha256(texts),
+            "dropped_before_sha256": _sha256(dropped_before),
+        },
         "rows": {"in": len(texts) + len(dropped_before), "released": released, "dropped": len(dropped)},
         "counts": counts,
         "drops": drops,

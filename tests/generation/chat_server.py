@@ -21,8 +21,8 @@ class ChatServer:
     url: str = ""
     asked: list[tuple[str, Messages]] = field(default_factory=list)
 
-    def spec(self, name: str, **options: Any) -> dict[str, Any]:
-        return {"model": f"openai/{name}", "base_url": self.url, **options}
+    def spec(self, served: str, **options: Any) -> dict[str, Any]:
+        return {"model": f"openai/{served}", "base_url": self.url, **options}
 
     def asked_of(self, name: str) -> list[Messages]:
         return [messages for model, messages in self.asked if model == name]

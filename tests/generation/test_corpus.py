@@ -14,7 +14,11 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.generation.corpus import TEXT_LIMIT, corpus_hashes, language_of, read_corpus
 from lingo_hitl.records import CORPUS
 
-PAIRS = [("별은 왜 반짝이나요?", "공기 때문입니다."), ("Why, \"really\"?", "Because\nof air."), ("탭\t문자", "줄\r\n바꿈")]
+PAIRS = [
+    ("별은 왜 반짝이나요?", "공기 때문입니다."),
+    ('Why, "really"?', "Because\nof air."),
+    ("탭\t문자", "줄\r\n바꿈"),
+]
 
 
 def write(path, pairs, names=("instruction", "output")):
@@ -69,8 +73,10 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(texts.filter(str.strip), texts), min_size=1, max_size=6), st.sampled_from(
-    [".jsonl", ".json", ".csv", ".tsv", ".parquet"]))
+@given(
+    st.lists(st.tuples(texts.filter(str.strip), texts), min_size=1, max_size=6),
+    st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".parquet"]),
+)
 def test_whatever_is_written_is_read_back(tmp_path_factory, pairs, ending):
     path = write(tmp_path_factory.mktemp("corpus") / f"seeds{ending}", pairs)
     clean = [tuple(unicodedata.normalize("NFC", text).strip() for text in pair) for pair in pairs]
@@ -113,7 +119,13 @@ def test_id_language_source_and_limit_come_from_the_config(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "language"),
-    [("별이 빛난다", "ko"), ("Hello", "en"), ("Python의 list를 설명해 줘", "ko"), ("What does 안녕 mean in English?", "en"), ("123", "en")],
+    [
+        ("별이 빛난다", "ko"),
+        ("Hello", "en"),
+        ("Python의 list를 설명해 줘", "ko"),
+        ("What does 안녕 mean in English?", "en"),
+        ("123", "en"),
+    ],
 )
 def test_language_is_told_by_the_share_of_hangul(text, language):
     assert language_of(text) == language

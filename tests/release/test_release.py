@@ -92,6 +92,14 @@ def test_a_released_version_never_changes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
 
 
+def test_what_a_killed_run_left_is_swept(tmp_path):
+    (tmp_path / ".r.new" / "sft").mkdir(parents=True)
+    (tmp_path / ".r.new" / "sft" / "train.jsonl").write_text("half a li")
+    write(tmp_path / "r")
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    assert verify(tmp_path / "r") == []
+
+
 def test_a_folder_that_is_no_release_is_left_alone(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "notes.txt").write_text("mine")

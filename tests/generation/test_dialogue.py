@@ -1,0 +1,165 @@
+"""Two agents against a scripted server: what each is shown, and how dialogues end."""
+
+import pytest
+
+from lingo_hitl.config import GenerateConfig
+from lingo_hitl.errors import UserError
+from lingo_hitl.generation.generate import generate
+from lingo_hitl.models.journal import Journal
+from lingo_hitl.records import GENERATED, content_id, seen_texts
+from tests.generation.chat_server import serving
+from tests.generation.seeds import seed, table
+
+SEED = seed("별은 왜 반짝이나요?", "대기가 흔들리기 때문입니다.")
+
+
+def talk(server, personas, seeds=(SEED,), turns=3, journal=None, user=None, assistant=None, **options):
+    config = {
+        "user": server.spec("user", **(user or {})),
+        "assistant": server.spec("persona", **(assistant or {})),
+        "personas": personas,
+        "target_turns": turns,
+        **options,
+    }
+    return generate(table(*seeds), GenerateConfig(dialogue=config), journal=journal or Journal.in_memory())
+
+
+def numbered(model, messages):
+    """Each agent says its name and how many messages it saw."""
+    return f"{model} {len(messages)}" + ("?" if model == "user" else ".")
+
+
+def contents(row):
+    return [m["content"] for m in row["messages"]]
+
+
+def test_each_agent_sees_the_conversation_from_its_own_side(personas):
+    with serving(numbered) as server:
+        outcome = talk(server, personas)
+    (row,) = outcome.rows.to_pylist()
+    assert outcome.rows.schema == GENERATED
+    assert [m["role"] for m in row["messages"]] == ["user", "assistant"] * 3
+    assert contents(row) == ["user 2?", "persona 2.", "user 4?", "persona 4.", "user 6?", "persona 6."]
+    last_user, last_persona = server.asked_of("user")[-1], server.asked_of("persona")[-1]
+    assert [m["role"] for m in last_user] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert [m["content"] for m in last_user[2:]] == contents(row)[:4]
+    assert [m["role"] for m in last_persona] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert [m["content"] for m in last_persona[1:]] == contents(row)[:5]
+
+
+def test_the_seed_answer_is_in_view_for_the_first_answer_only(personas):
+    with serving(numbered) as server:
+        row = talk(server, personas).rows.to_pylist()[0]
+    first, *later = [messages[0]["content"] for messages in server.asked_of("persona")]
+    assert "대기가 흔들리기 때문입니다." in first
+    assert all("대기가 흔들리기" not in system for system in later)
+    assert all("해요체" in system and "별 안내원" in system for system in [first, *later])
+    opening = server.asked_of("user")[0]
+    assert "별은 왜 반짝이나요?" in opening[1]["content"] and "사용자" in opening[0]["content"]
+    assert (row["reference"], row["persona"], row["models"]) == ("대기가 흔들리기 때문입니다.", "orbit", ["persona"])
+    assert row["instruction"] == row["messages"][0]["content"]
+    assert row["id"] == content_id("dialogue", seen_texts(row))
+
+
+def test_personas_take_turns_and_english_seeds_get_english_prompts(personas):
+    seeds = [seed("Why do stars twinkle?", "Air.", language="en"), seed("Who was Caesar?", language="en")]
+    with serving(numbered) as server:
+        rows = talk(server, personas, seeds, turns=1).rows.to_pylist()
+    assert [row["persona"] for row in rows] == ["orbit"]  # both dialogues read the same: the second is dropped
+    systems = [messages[0]["content"] for messages in server.asked_of("persona")]
+    assert sorted("historian" in system for system in systems) == [False, True]
+    assert all("Answer the user truthfully" in system for system in systems)
+    assert sum("Known answer: Air." in system for system in systems) == 1
+
+
+def test_a_system_prompt_of_the_spec_stands_before_the_agent_s_own(personas):
+    with serving(numbered) as server:
+        talk(server, personas, turns=1, assistant={"system_prompt": "짧게."})
+    system = server.asked_of("persona")[0][0]["content"]
+    assert system.startswith("짧게.\n\n당신은 별 안내원입니다.")
+
+
+def test_the_user_agent_may_have_nothing_more_to_ask(personas):
+    def script(model, messages):
+        return "[끝]" if model == "user" and len(messages) > 2 else numbered(model, messages)
+
+    with serving(script) as server:
+        outcome = talk(server, personas)
+    assert len(outcome.rows.to_pylist()[0]["messages"]) == 2
+    assert outcome.report["dialogues that ended at a failed turn"] == 0
+
+
+def test_a_failed_turn_shortens_a_dialogue_and_drops_one_without_a_turn(personas):
+    def script(model, messages):
+        if model == "persona" and (len(messages) > 2 or "옛일" in messages[0]["content"]):
+            return None
+        return numbered(model, messages) + messages[-1]["content"][-5:]
+
+    with serving(script) as server:
+        outcome = talk(server, personas, [SEED, seed("옛날에는?", "몰라요")])
+    (row,) = outcome.rows.to_pylist()
+    assert len(row["messages"]) == 2 and row["messages"][-1]["role"] == "assistant"
+    (gone,) = outcome.dropped
+    assert gone["reason"].startswith("no whole turn: assistant's turn failed:") and gone["task"] == "dialogue"
+    assert outcome.report["dialogues that ended at a failed turn"] == 2
+
+
+def test_a_reply_that_only_repeats_the_question_is_asked_for_again(personas):
+    calls = []
+
+    def script(model, messages):
+        if model == "user":
+            return "왜 반짝이나요?"
+        calls.append(messages)
+        return "왜 반짝이나요" if len(calls) < 3 else "공기 때문이에요."
+
+    with serving(script) as server:
+        (row,) = talk(server, personas, turns=1).rows.to_pylist()
+    assert contents(row) == ["왜 반짝이나요?", "공기 때문이에요."] and len(calls) == 3
+
+
+def test_an_opening_that_answers_is_replaced_by_the_seed_question(personas):
+    with serving(lambda model, messages: "대기 때문이지요." if model == "user" else "맞아요.") as server:
+        outcome = talk(server, personas, turns=2)
+    (row,) = outcome.rows.to_pylist()
+    assert contents(row) == ["별은 왜 반짝이나요?", "맞아요."]
+    assert len(server.asked_of("user")) == 6  # three samples of the opening, three of the second question
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("사용자: 왜 그런가요?", "왜 그런가요?"),
+        ('"왜 그런가요?"', "왜 그런가요?"),
+        ("**User:** why so?", "why so?"),
+        ("왜 그런가요?\n\n인물: 그건요", "왜 그런가요?"),
+        ('그가 "왜?"라고 묻나요?', '그가 "왜?"라고 묻나요?'),
+    ],
+)
+def test_labels_quotes_and_the_other_s_turn_are_taken_off(personas, said, kept):
+    with serving(lambda model, messages: said if model == "user" else "네.") as server:
+        (row,) = talk(server, personas, turns=1).rows.to_pylist()
+    assert contents(row)[0] == kept
+
+
+def test_a_message_too_long_for_a_chat_field_ends_the_dialogue(personas):
+    with serving(lambda model, messages: "왜?" if model == "user" else "가" * 20_001) as server:
+        outcome = talk(server, personas, turns=1, assistant={"temperature": 0})
+    assert "longer than 20,000 characters" in outcome.dropped[0]["reason"]
+
+
+def test_a_rerun_asks_nothing(personas, tmp_path):
+    with serving(numbered) as server:
+        first = talk(server, personas, journal=Journal(tmp_path / "journal.sqlite"))
+        asked = len(server.asked)
+        again = talk(server, personas, journal=Journal(tmp_path / "journal.sqlite"))
+        assert len(server.asked) == asked == 6
+    assert again.rows.equals(first.rows)
+    assert again.report["models"]["openai/user"]["replayed"] == 3
+
+
+def test_an_unknown_persona_stops_before_any_call(personas):
+    with serving(numbered) as server:
+        with pytest.raises(UserError, match="persona 'orbitt' is not defined"):
+            talk(server, personas, persona=["orbitt"])
+        assert server.asked == []
