@@ -92,7 +92,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     from argilla_server.database import SyncSessionLocal, async_engine, sync_engine
     from argilla_server.settings import settings
 
-    from argilla_setup import search_engine, searcher  # noqa: F401 - importing the engine registers it
+    from argilla_setup import search_engine, searcher, speedups  # noqa: F401 - importing the engine registers it
     from argilla_setup.accounts import ensure_accounts
     from argilla_setup.security import secured
     from argilla_setup.web_ui import WebUiMismatchError, harden
@@ -101,6 +101,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     if settings.database_is_sqlite:
         _configure_sqlite(async_engine.sync_engine, sync_engine)
         _refuse_newer_database(home)
+    speedups.apply(__version__)
     try:
         harden(argilla_server.app, __version__)
     except WebUiMismatchError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argilla_setup.errors import LauncherError
-from argilla_setup.home import explain_os_error, write_private
+from argilla_setup.home import explain_os_error, open_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ def _build(environment: Path, *, log: Path, say: Callable[[str], None]) -> None:
 
 def _run(command: list[str], log: Path, *, what: str) -> None:
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    with log.open("ab") as output:
+    with open_private(log, "ab") as output:
         ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=variables, check=False).returncode
     if ended:
         raise LauncherError(

@@ -11,7 +11,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from argilla_setup.errors import LauncherError
 
@@ -115,7 +115,7 @@ class Home:
     def locked(self) -> Iterator[None]:
         """Hold the home for one start or stop; a second one at the same time is told so, not queued."""
         try:
-            handle = (self.run / "lock").open("a+")
+            handle = open_private(self.run / "lock", "a+")
         except OSError as error:
             raise explain_os_error(error, self.path) from None
         with handle:
@@ -179,6 +179,11 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def open_private(path: Path, mode: str) -> IO[Any]:
+    """Open a file that only this user can read, made so (0600) where it is new."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def read_json(path: Path) -> dict[str, Any]:

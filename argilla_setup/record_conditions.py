@@ -53,10 +53,10 @@ def condition(filter: Filter, dataset_id: UUID) -> ColumnElement[bool]:
     raise ValueError(f"Cannot process request for search scope {scope}")
 
 
-def sort_keys(order: Order, dataset_id: UUID) -> tuple[ColumnElement[Any], ...]:
-    """ORDER BY terms; records without a value come last in both directions."""
+def sort_key(order: Order, dataset_id: UUID) -> ColumnElement[Any]:
+    """The ORDER BY term; records without a value come last in both directions."""
     value = _sort_value(order.scope, dataset_id, smallest=order.order == SortOrder.asc)
-    return sa.case((value.is_(None), 1), else_=0), value.asc() if order.order == SortOrder.asc else value.desc()
+    return (value.asc() if order.order == SortOrder.asc else value.desc()).nulls_last()
 
 
 def json_values(column: Any, path: str) -> Any:
@@ -161,6 +161,8 @@ def _equals_one(values: Any, terms: Iterable[str]) -> ColumnElement[bool]:
 def _bounds(values: Any, filter: RangeFilter) -> list[ColumnElement[bool]]:
     """Numbers compare as numbers, also where a record holds one as text; other bounds compare as text."""
     given = [bound for bound in (filter.ge, filter.le) if bound is not None]
+    low: Any
+    high: Any
     if all(_number(bound) is not None for bound in given):
         written_out = sa.and_(values.c.type == "text", sa.cast(values.c.atom, sa.String).op("GLOB")("[-0-9.]*"))
         value: Any = sa.cast(values.c.atom, sa.Float)

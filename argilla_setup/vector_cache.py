@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from sqlalchemy.engine import Connection
 
@@ -27,7 +27,7 @@ class VectorMatrix:
     matrix: np.ndarray
 
     def nearest(
-        self, value: Sequence[float], *, k: int, among: Collection[str] | None, without: str | None
+        self, value: np.ndarray, *, k: int, among: Collection[str] | None, without: str | None
     ) -> list[tuple[str, float]]:
         """The k record ids most similar to a unit vector with their scores (1 + cosine) / 2, best first."""
         if not len(self.record_ids) or k <= 0:

@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from lingo_hitl.annotation.push import dataset_name, find_dataset, pages
 from lingo_hitl.annotation.tasks import rating_questions
 from lingo_hitl.config import Project, load_project
 from lingo_hitl.errors import UserError
-from lingo_hitl.progress import progress
-from lingo_hitl.records import TASKS, judged_texts
+from lingo_hitl.progress import Advance, progress
+from lingo_hitl.records import TASKS, Row, judged_texts
 from lingo_hitl.sample import DEMO
 from lingo_hitl.stages import Manifest, read_rows
 
@@ -35,6 +35,8 @@ SIMULATED = ("simulated-annotator-1", "simulated-annotator-2")
 MARKER = ".lingo-hitl-demo"
 ANSWERED_SHARE = 0.85
 """Of the records, how many the simulated annotators answer; the rest waits for the newcomer."""
+RESPONSES_MAX = 100
+"""Argilla's limit of answers in one request."""
 
 
 def demo(workdir: Path, home: Path, *, port: int | None = None, keep: bool = True) -> None:
@@ -94,14 +96,13 @@ def _claim(workdir: Path) -> None:
     (workdir / MARKER).touch()
 
 
-def simulate(project: Project, home: Path) -> int:
-    """Let the simulated annotators answer most records through the API, as people would; returns how many answers.
+def simulate(project: Project, home: Path, names: Sequence[str] = SIMULATED) -> int:
+    """Let annotators answer most records through the API, as people would; returns how many answers were given.
 
     Records that they answered before are left alone, so a second demo adds only what is new.
     """
     connection = connect(project.argilla, home)
     rows = {row["id"]: row for row in read_rows(project.workdir, "map").to_pylist()}
-    accounts = launcher.credentials(home).accounts
     sent = 0
     for task in TASKS:
         dataset = find_dataset(connection, dataset_name(project, task))
@@ -112,26 +113,29 @@ def simulate(project: Project, home: Path) -> int:
             for record in pages(connection, str(dataset.id), include="responses")
             if record["external_id"] in rows and _share(record["external_id"]) < ANSWERED_SHARE
         ]
-        with progress(f"simulated answers to {dataset.name}", len(records) * len(SIMULATED)) as advance:
-            for name in SIMULATED:
-                headers = {"X-Argilla-Api-Key": accounts[name].api_key}
-                with httpx.Client(base_url=connection.url, headers=headers, timeout=60) as client:
-                    me = client.get("/api/v1/me").raise_for_status().json()["id"]
-                    mine = [r for r in records if all(a["user_id"] != me for a in r["responses"])]
-                    for start in range(0, len(mine), 100):
-                        batch = mine[start : start + 100]
-                        items = [
-                            {
-                                "record_id": record["id"],
-                                "status": "submitted",
-                                "values": opinion(rows[record["external_id"]], name),
-                            }
-                            for record in batch
-                        ]
-                        reply = client.post("/api/v1/me/responses/bulk", json={"items": items}).raise_for_status()
-                        sent += sum(item["item"] is not None for item in reply.json()["items"])
-                        advance(len(batch))
+        with progress(f"simulated answers to {dataset.name}", len(records) * len(names)) as advance:
+            for name in names:
+                sent += _answer(records, rows, connection.url, launcher.credentials(home).accounts[name], advance)
     return sent
+
+
+def _answer(
+    records: Sequence[Mapping[str, Any]], rows: Mapping[str, Row], url: str, account: Any, advance: Advance
+) -> int:
+    """One annotator's answers to `records`, in the requests that Argilla's own page sends."""
+    with httpx.Client(base_url=url, headers={"X-Argilla-Api-Key": account.api_key}, timeout=60) as client:
+        me = client.get("/api/v1/me").raise_for_status().json()["id"]
+        mine = [record for record in records if all(answer["user_id"] != me for answer in record["responses"])]
+        for start in range(0, len(mine), RESPONSES_MAX):
+            batch = mine[start : start + RESPONSES_MAX]
+            values = [opinion(rows[record["external_id"]], account.username) for record in batch]
+            items = [
+                {"record_id": record["id"], "status": "submitted", "values": given}
+                for record, given in zip(batch, values, strict=True)
+            ]
+            client.post("/api/v1/me/responses/bulk", json={"items": items}).raise_for_status()
+            advance(len(batch))
+        return len(mine)
 
 
 def opinion(row: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class PersonaAgent(_Agent):
             title=persona.title(language),
             role=persona.role(language),
             speech_level=persona.speech_level,
-            catchphrases=[c.text for c in persona.catchphrases if c.welcome > 0] if language == "ko" else [],
+            catchphrases=[c for c in persona.catchphrases if c.welcome] if language == "ko" else [],
             reference=input["reference"] if first else "",
         )
         return [self._system(system), *input["messages"]]

@@ -29,7 +29,8 @@ _NOTHING_MORE = re.compile(r"\W*(끝|end)\W*", re.I)
 _REQUEST = re.compile(
     r"[?？]"
     r"|(?:세요|까요?|나요|가요|은데요|는데요|줘요?|주라|줄래|다오|싶어요?|싶습니다|궁금해요?|궁금합니다)[\s.!~]*$"
-    r"|^\W*(?:please|tell|explain|describe|give|show|name|list|write|suggest|compare|help|i\s+want|i(?:'d| would)\s+like)\b",
+    r"|^\W*(?:please|tell|explain|describe|give|show|name|list|write|suggest|compare|help)\b"
+    r"|^\W*i(?:\s+want|\s+would\s+like|'d\s+like)\b",
     re.I,
 )
 

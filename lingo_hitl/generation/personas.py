@@ -14,12 +14,12 @@ from lingo_hitl.sample import PERSONAS
 
 
 class Catchphrase(BaseModel):
-    """A phrase of the persona's own, and in what share of its answers it is welcome."""
+    """A phrase of the persona's own, and how often it may come up in one dialogue; 0: it is never asked for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: str = Field(min_length=1)
-    welcome: float = Field(ge=0, le=1)
+    welcome: int = Field(ge=0)
 
 
 class Persona(BaseModel):

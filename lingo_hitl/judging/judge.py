@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -21,6 +21,7 @@ from lingo_hitl.stages import Outcome, stage
 
 if TYPE_CHECKING:
     from lingo_hitl.models.chat import ChatModel
+    from lingo_hitl.models.local import LocalModel
 
 CHUNK = 256  # rows between two steps of the progress bar
 CORRECTNESS = "correctness"
@@ -124,7 +125,7 @@ def _rate(llm: ChatModel, views: Sequence[View], aspect: str, *, written: bool) 
     if not written:
         from lingo_hitl.judging.probabilities import rate_by_probabilities
 
-        return rate_by_probabilities(llm, views, aspect=aspect), 0
+        return rate_by_probabilities(cast("LocalModel", llm), views, aspect=aspect), 0
     from lingo_hitl.judging.written import Correctness, UltraFeedback, rate_written
 
     task = alone(Correctness, llm) if aspect == CORRECTNESS else alone(UltraFeedback, llm, aspect=aspect)

@@ -9,6 +9,7 @@ one pass over a short prompt; the rationale says in plain words that and how the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +18,14 @@ from lingo_hitl.generation.prompts import render
 from lingo_hitl.judging.verdict import Verdict
 
 if TYPE_CHECKING:
-    from lingo_hitl.models.chat import ChatModel
+    from lingo_hitl.models.local import LocalModel
 
 PROMPTS = "lingo_hitl.judging.prompts"
 CHOICES = ("1", "2", "3", "4", "5")
 PREFIX = {"ko": "평점: ", "en": "Rating: "}
-TEXT_BYTES = {"packaged": 240, "transformers": 8_000}
-"""How much of each text the judge reads, in bytes of UTF-8, the same for question, answer and reference; of
-a dialogue twice that. A small model on a laptop's processor would need minutes for more."""
+TEXT_TOKENS = {"packaged": 64, "transformers": 1_500}
+"""How many tokens of each text the judge reads, the same for question, answer and reference; of a dialogue
+twice that. A small model on a laptop's processor would need minutes for more."""
 
 WHAT = {"ko": {"answer": "답변", "dialogue": "대화"}, "en": {"answer": "answer", "dialogue": "conversation"}}
 ASPECTS = {
@@ -53,25 +54,26 @@ ASPECTS = {
 }
 
 
-def rate_by_probabilities(llm: ChatModel, views: Sequence[dict[str, Any]], *, aspect: str) -> list[list[Verdict]]:
-    """One verdict for each text of each view; a view is what the written judges' Tasks take."""
-    limit = TEXT_BYTES[llm.spec.model.partition("/")[0]]
-    given: dict[int, list[Verdict]] = {i: [] for i in range(len(views))}
+def rate_by_probabilities(llm: LocalModel, views: Sequence[dict[str, Any]], *, aspect: str) -> list[list[Verdict]]:
+    """One verdict for each text of each view; a view is what the written judges' Tasks take.
+
+    The packaged models know English only: they are asked in English, whatever the language of the texts.
+    """
+    provider = llm.spec.model.partition("/")[0]
+    given: list[list[Verdict]] = [[] for _ in views]
     for language, prefix in PREFIX.items():
         asked = [
-            (i, text)
+            (i, question)
             for i, view in enumerate(views)
-            if view["language"] == language
-            for text in _questions(view, aspect, limit)
+            if language == ("en" if provider == "packaged" else view["language"])
+            for question in _questions(view, aspect, language, _Cutter(llm, TEXT_TOKENS[provider]))
         ]
         if not asked:
             continue
-        shares = llm.choice_probabilities(
-            [[{"role": "user", "content": text}] for _, text in asked], CHOICES, prefix=prefix
-        )
-        for (i, _), share in zip(asked, shares, strict=True):
-            given[i].append(_verdict(share, language))
-    return list(given.values())
+        prompts = [[{"role": "user", "content": question}] for _, question in asked]
+        for (i, _), shares in zip(asked, llm.choice_probabilities(prompts, CHOICES, prefix=prefix), strict=True):
+            given[i].append(_verdict(shares, views[i]["language"]))
+    return given
 
 
 def expectation(shares: np.ndarray) -> tuple[float, float]:
@@ -81,17 +83,33 @@ def expectation(shares: np.ndarray) -> tuple[float, float]:
     return min(max(mean, 1.0), 5.0), float(np.sqrt(max(0.0, shares @ (values - mean) ** 2)))
 
 
-def _questions(view: dict[str, Any], aspect: str, limit: int) -> list[str]:
-    language = view["language"]
+@dataclass(frozen=True)
+class _Cutter:
+    """Cuts texts to a number of the model's own tokens."""
+
+    llm: LocalModel
+    limit: int
+
+    def __call__(self, text: str, *, times: int = 1) -> str:
+        tokenizer = self.llm.weights.tokenizer
+        limit = self.limit * times
+        # No token is longer than 64 bytes by far: the tail of a very long text need not be tokenized.
+        ids = tokenizer(text[: limit * 64], add_special_tokens=False)["input_ids"]
+        if len(ids) <= limit:
+            return text
+        return str(tokenizer.decode(ids[:limit])).rstrip("\ufffd") + " …"
+
+
+def _questions(view: dict[str, Any], aspect: str, language: str, cut: _Cutter) -> list[str]:
     kind = "dialogue" if "dialogue" in view else "answer"
     named = {"aspect": ASPECTS[language][aspect], "what": WHAT[language][kind]}
     if kind == "dialogue":
-        shown = [_cut(view["dialogue"], 2 * limit)]
+        shown = [cut(view["dialogue"], times=2)]
     else:
         ask, answer = ("질문", "답변") if language == "ko" else ("Question", "Answer")
-        question = _cut(view["instruction"], limit)
-        shown = [f"{ask}: {question}\n{answer}: {_cut(text, limit)}" for text in view["texts"]]
-    reference = _cut(view.get("reference", ""), limit)
+        question = cut(view["instruction"])
+        shown = [f"{ask}: {question}\n{answer}: {cut(text)}" for text in view["texts"]]
+    reference = cut(view.get("reference", ""))
     return [render(PROMPTS, language, "probability", shown=text, reference=reference, **named) for text in shown]
 
 
@@ -104,8 +122,3 @@ def _verdict(shares: np.ndarray, language: str) -> Verdict:
         else f"No written reason: the expectation {mean:.2f} of the model's next-token probabilities ({listed})"
     )
     return Verdict(mean, spread, said)
-
-
-def _cut(text: str, limit: int) -> str:
-    data = text.encode("utf-8", "replace")
-    return text if len(data) <= limit else data[:limit].decode("utf-8", "ignore") + " …"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOISE = -1
+MOST_SAMPLES = 5  # neighbours that make a row dense; more of them leave more rows without a cluster
 MOST_NOISE = 0.6  # share of rows in no cluster above which HDBSCAN has failed
 MOST_PIECES = 12  # of the k-means fallback
 
@@ -24,9 +25,11 @@ def find_clusters(places: NDArray[np.float32], *, min_size: int, seed: int) -> t
 
     Labels are int32 [n]: 0 for the largest cluster, 1 for the next, -1 for rows in none. Rows at the
     same place are in the same cluster. Fewer than twice `min_size` rows, or rows that all share one
-    place, are one cluster.
+    place, are one cluster. The smallest cluster grows with the root of the number of rows, from
+    `min_size` at 300 rows to 35 at 5,000, so that a labeler's list of clusters stays readable.
     """
     distinct = len(np.unique(places, axis=0))
+    min_size = max(min_size, round(len(places) ** 0.5 / 2))
     if len(places) < 2 * min_size or distinct < 2:
         return np.zeros(len(places), dtype=np.int32), "one"
     labels = _hdbscan(places, min_size)
@@ -40,9 +43,11 @@ def _hdbscan(places: NDArray[np.float32], min_size: int) -> Labels:
         warnings.simplefilter("ignore")
         import hdbscan
 
-        # A row needs few neighbours to be dense: fewer rows are left without a cluster.
         model = hdbscan.HDBSCAN(
-            min_cluster_size=min_size, min_samples=max(1, min_size // 3), core_dist_n_jobs=1, approx_min_span_tree=False
+            min_cluster_size=min_size,
+            min_samples=min(MOST_SAMPLES, max(1, min_size // 3)),
+            core_dist_n_jobs=1,
+            approx_min_span_tree=False,  # the approximate one is not the same every time
         )
         return np.asarray(model.fit_predict(places.astype(np.float64)), dtype=np.int32)
 

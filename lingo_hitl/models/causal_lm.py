@@ -27,7 +27,8 @@ _CHUNK = 4096  # texts tokenized at once
 class Fluency(Protocol):
     """What `load_causal_lm` gives."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def perplexity(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Perplexity of each text, float64 [n]; NaN where a text has nothing to predict."""

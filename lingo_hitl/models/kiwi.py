@@ -49,9 +49,9 @@ _WEIGHTS = {
     "XR": 0.8,
     "VV": 0.6,
     "VA": 0.6,
-    "MAG": 0.3,
-    "NR": 0.3,
-    "NP": 0.2,
+    "MAG": 0.1,
+    "NR": 0.1,
+    "NP": 0.1,
 }
 
 Vector = NDArray[np.float64]
@@ -65,6 +65,7 @@ class Morpheme:
     form: str
     lemma: str  # 먹다 for 먹-
     tag: str  # Sejong tag without the inflection class, e.g. "NNG", "VV"
+    joined: bool = False  # written without a space after the morpheme before it
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,11 @@ def analyse(texts: Sequence[str], *, what: str = "morphemes") -> list[Analysis]:
     analyses: list[Analysis] = []
     with progress(what, len(texts)) as advance:
         for start in range(0, len(texts), _CHUNK):
-            for found in kiwi().analyze(list(texts[start : start + _CHUNK])):
+            # Kiwi thinks in UTF-16, in which a lone surrogate cannot be given back.
+            chunk = [text.encode("utf-8", "replace").decode() for text in texts[start : start + _CHUNK]]
+            for found in kiwi().analyze(chunk):
                 tokens, score = found[0]
-                analyses.append(Analysis([_morpheme(token) for token in tokens], float(score)))
+                analyses.append(Analysis(_morphemes(tokens), float(score)))
                 advance()
     return analyses
 
@@ -108,16 +111,21 @@ def perplexity(texts: Sequence[str]) -> NDArray[np.float64]:
 
 def sentence_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
     """What each text is about: float32 [n, 384], of unit length; zeros where a text has no content word."""
-    space = meanings()
+    from threadpoolctl import threadpool_limits
+
     vectors = np.zeros((len(texts), DIM), dtype=np.float32)
-    for row, found in enumerate(analyse(texts, what="vectors")):
-        total = np.zeros(DIM)
-        for morpheme in found.morphemes:
-            if weight := space.weight(morpheme):
-                total += weight * space.vector(morpheme)
-        norm = float(np.linalg.norm(total))
-        if norm > 0:
-            vectors[row] = total / norm
+    analyses = analyse(texts, what="vectors")
+    # Thousands of products of 384 x 384: threads would spend more time waiting for each other.
+    with threadpool_limits(1, "blas"):
+        space = meanings()
+        for row, found in enumerate(analyses):
+            total = np.zeros(DIM)
+            for morpheme in found.morphemes:
+                if weight := space.weight(morpheme):
+                    total += weight * space.vector(morpheme)
+            norm = float(np.linalg.norm(total))
+            if norm > 0:
+                vectors[row] = total / norm
     return vectors
 
 
@@ -205,7 +213,9 @@ class Meanings:
 
     @cached_property
     def _common(self) -> Vector:
-        return np.asarray(np.linalg.svd(self._gram @ self._to_coordinates - self._mean)[2][:_COMMON_DIRECTIONS])
+        return np.asarray(
+            np.linalg.svd(self._gram @ self._to_coordinates - self._mean, full_matrices=False)[2][:_COMMON_DIRECTIONS]
+        )
 
 
 def _landmarks(analyser: Any) -> list[int]:
@@ -217,8 +227,12 @@ def _is_content(token: Any) -> bool:
     return bool(token.form) and _part_of_speech(token.tag) in ("NNG", "NNP", "VV", "VA", "MAG")
 
 
-def _morpheme(token: Any) -> Morpheme:
-    return Morpheme(int(token.id), token.form, token.lemma, _part_of_speech(token.tag))
+def _morphemes(tokens: Sequence[Any]) -> list[Morpheme]:
+    ends = [-1, *(token.end for token in tokens)]
+    return [
+        Morpheme(int(token.id), token.form, token.lemma, _part_of_speech(token.tag), joined=token.start == end)
+        for token, end in zip(tokens, ends, strict=False)
+    ]
 
 
 def _part_of_speech(tag: str) -> str:

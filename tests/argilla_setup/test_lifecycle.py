@@ -62,7 +62,8 @@ def test_up_status_down_and_up_again(home, start):
     secret = [home / "credentials.json", home / "secrets.json", home / "argilla.db", home / "index.db"]
     assert {path.name: oct(mode(path)) for path in secret} == {path.name: "0o600" for path in secret}
     for path in home.rglob("*"):
-        if not path.is_symlink():
+        # run/tmp holds a copy of the public web UI, below folders that are closed.
+        if not path.is_symlink() and home / "run" / "tmp" not in path.parents:
             assert not mode(path) & 0o077, f"{path} is open to others"
 
     again = start()

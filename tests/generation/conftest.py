@@ -2,9 +2,19 @@ import pytest
 
 PERSONAS = """
 personas:
-  - {name: orbit, title_ko: 별 안내원, title_en: a star guide, role_ko: 천문대에서 일합니다., role_en: You work at an observatory.,
-     speech_level: 해요체, catchphrases: [{text: 별일이네요, welcome: 0.2}]}
-  - {name: clio, title_ko: 역사학자, title_en: a historian, role_ko: 옛일을 압니다., role_en: You know the past., speech_level: 합쇼체}
+  - name: orbit
+    title_ko: 별 안내원
+    title_en: a star guide
+    role_ko: 천문대에서 일합니다.
+    role_en: You work at an observatory.
+    speech_level: 해요체
+    catchphrases: [{text: 별일이네요, welcome: 1}, {text: 발사, welcome: 0}]
+  - name: clio
+    title_ko: 역사학자
+    title_en: a historian
+    role_ko: 옛일을 압니다.
+    role_en: You know the past.
+    speech_level: 합쇼체
 """
 
 

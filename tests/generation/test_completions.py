@@ -56,7 +56,7 @@ def test_english_rows_are_rewritten_with_distilabel_s_own_prompt():
 
 
 def test_place_says_nothing_about_the_model():
-    seeds = [seed(f"질문 {n}", f"답 {n}") for n in range(40)]
+    seeds = [seed(f"질문 {n}", f"답 {n}") for n in range(14)]
     with serving(echo) as server:
         rows = complete(server, seeds, include_reference=True).rows.to_pylist()
         again = complete(server, seeds, include_reference=True).rows.to_pylist()

@@ -54,6 +54,7 @@ def test_the_seed_answer_is_in_view_for_the_first_answer_only(personas):
     assert "대기가 흔들리기 때문입니다." in first
     assert all("대기가 흔들리기" not in system for system in later)
     assert all("해요체" in system and "별 안내원" in system for system in [first, *later])
+    assert all("'별일이네요' 많아야 1번" in system and "발사" not in system for system in [first, *later])
     opening = server.asked_of("user")[0]
     assert "별은 왜 반짝이나요?" in opening[1]["content"] and "사용자" in opening[0]["content"]
     assert (row["reference"], row["persona"], row["models"]) == ("대기가 흔들리기 때문입니다.", "orbit", ["persona"])

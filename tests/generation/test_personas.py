@@ -11,7 +11,7 @@ ORBIT = """
     role_en: You work at an observatory.
     speech_level: 해요체
     answer_prefixes: [음,]
-    catchphrases: [{text: 별일이네요, welcome: 0.2}]
+    catchphrases: [{text: 별일이네요, welcome: 1}]
 """
 
 
@@ -34,7 +34,7 @@ def test_personas_are_read_and_chosen_by_name(personas):
     found = load_personas(str(personas))
     assert list(found) == ["orbit", "historian"]
     assert found["orbit"].title("ko") == "별 안내원" and found["orbit"].role("en") == "You work at an observatory."
-    assert found["orbit"].catchphrases[0].welcome == 0.2
+    assert found["orbit"].catchphrases[0].welcome == 1
     assert [p.name for p in choose(found, ["historian", "orbit"], path="x")] == ["historian", "orbit"]
     assert [p.name for p in choose(found, None, path="x")] == ["orbit", "historian"]
 
@@ -53,7 +53,11 @@ def test_a_wrong_file_is_one_line(tmp_path):
     assert "key 'title_ko' is missing" in refused(path, "personas:\n  - name: orbit\n")
     assert "Did you mean 'speech_level'?" in refused(path, "personas:" + ORBIT.replace("speech_level", "speech_levl"))
     assert "used twice" in refused(path, "personas:" + ORBIT + ORBIT)
-    assert "catchphrases.0.welcome" in refused(path, "personas:" + ORBIT.replace("0.2", "2"))
+    assert "catchphrases.0.welcome" in refused(path, "personas:" + ORBIT.replace("welcome: 1", "welcome: often"))
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         load_personas(str(path))
+
+
+def test_the_shipped_personas_are_whole():
+    assert "orbit" in load_personas("sample")

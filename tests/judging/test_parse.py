@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (the replies stand as they came)
 """Replies as judges write them: the right rating on the right text, or none, never a shifted one."""
 
 import json
@@ -171,7 +172,7 @@ heads = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data(), st.lists(values, min_size=2, max_size=4), heads, looks, prose)
 def test_labelled_replies_are_read_whole_in_any_order_and_around_any_prose(data, ratings, head, look, before):
     order = data.draw(st.permutations(range(len(ratings))))
@@ -181,7 +182,7 @@ def test_labelled_replies_are_read_whole_in_any_order_and_around_any_prose(data,
     assert [v.rating for v in verdicts] == ratings
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(values, min_size=2, max_size=4), heads, st.data())
 def test_a_lost_part_never_moves_a_rating(ratings, head, data):
     """Whatever lines go missing, a text has its own rating or none."""
@@ -189,12 +190,13 @@ def test_a_lost_part_never_moves_a_rating(ratings, head, data):
     lines = [
         line for i, r in enumerate(ratings, start=1) for line in (label.format(i), f"{key}{r}", f"{reason}because")
     ]
-    headless = [line for line in lines if not data.draw(st.booleans()) or line.startswith(label[:3])]
-    got = [v.rating for v in parse_ratings("\n".join(headless), len(ratings))]
+    gone = data.draw(st.sets(st.sampled_from([n for n in range(len(lines)) if n % 3])))
+    left = [line for n, line in enumerate(lines) if n not in gone]
+    got = [v.rating for v in parse_ratings("\n".join(left), len(ratings))]
     assert all(rating in (None, ratings[i]) for i, rating in enumerate(got))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.one_of(
         st.text(max_size=200),
