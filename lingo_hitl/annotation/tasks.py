@@ -176,39 +176,25 @@ def record_of(row: Mapping[str, Any], question_ids: Mapping[str, str]) -> dict[s
 
 
 def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The texts of a row by the names of the Argilla fields that show them, as `displayed`."""
+    """The texts of a row by the names of the Argilla fields that show them."""
     if row["task"] == "dialogue":
-        return {"messages": [{"role": m["role"], "content": displayed(m["content"])} for m in row["messages"]]}
+        return {"messages": [{"role": m["role"], "content": m["content"]} for m in row["messages"]]}
     if row["task"] == "preference":
-        completions = {f"completion_{n}": displayed(text) for n, text in enumerate(row["completions"], 1)}
-        return {"instruction": displayed(row["instruction"]), **completions}
-    return {"instruction": displayed(row["instruction"]), "output": displayed(row["output"] or "")}
+        completions = {f"completion_{n}": text for n, text in enumerate(row["completions"], 1)}
+        return {"instruction": row["instruction"], **completions}
+    return {"instruction": row["instruction"], "output": row["output"] or ""}
 
 
 def texts_in(task: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `fields_of`: the texts that a record's fields show, by the names of `records.seen_texts`."""
     if task == "dialogue":
-        return {"messages": [{"role": m["role"], "content": undisplayed(m["content"])} for m in fields["messages"]]}
-    instruction = undisplayed(fields["instruction"])
+        return {"messages": [{"role": m["role"], "content": m["content"]} for m in fields["messages"]]}
+    instruction = fields["instruction"]
     if task == "preference":
         names = sorted((name for name in fields if name.startswith("completion_")), key=lambda n: int(n.split("_")[1]))
-        completions = [undisplayed(fields[name]) for name in names if fields[name] is not None]
+        completions = [fields[name] for name in names if fields[name] is not None]
         return {"instruction": instruction, "completions": completions}
-    return {"instruction": instruction, "output": undisplayed(fields.get("output") or "")}
-
-
-def displayed(text: str) -> str:
-    """`text` such that Argilla's page shows it to the letter.
-
-    Its text and chat fields take a text for HTML: a tag in it would vanish, act on the page, or load
-    something. So `<` goes as an entity, and an entity that stands in the text keeps its look.
-    """
-    return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")
-
-
-def undisplayed(text: str) -> str:
-    """The inverse of `displayed`."""
-    return text.replace("&lt;", "<").replace("&amp;", "&")
+    return {"instruction": instruction, "output": fields.get("output") or ""}
 
 
 def rating_questions(task: str, texts: int) -> list[str]:
