@@ -38,7 +38,7 @@ class UserAgent(_Agent):
     """Plays the user: rewrites the seed question to open the conversation, then asks on.
 
     Input columns: `persona` (Persona), `language`, `question` (the seed's), `messages` (so far, from
-    the labeler's side: the user's are "user").
+    the labeler's side: the user's are "user"); optional `attempt`, from 1 on with a reminder to ask.
     """
 
     @property
@@ -50,7 +50,14 @@ class UserAgent(_Agent):
         system = render(PROMPTS, language, "user_agent", title=persona.title(language))
         opening = render(PROMPTS, language, "opening", question=input["question"])
         seen = [{"role": OTHER_ROLE[m["role"]], "content": m["content"]} for m in input["messages"]]
-        return [self._system(system), {"role": "user", "content": opening}, *seen]
+        messages = [self._system(system), {"role": "user", "content": opening}, *seen]
+        if input.get("attempt") and seen:
+            # Small models answer on where they should ask. The conversation itself stays as it is.
+            messages[-1] = {
+                "role": "user",
+                "content": f"{seen[-1]['content']}\n\n{render(PROMPTS, language, 'reminder')}",
+            }
+        return messages
 
 
 class PersonaAgent(_Agent):

@@ -27,7 +27,7 @@ MESSAGE_LIMIT = 20_000  # characters; Argilla's chat field takes no more, nor mo
 REFERENCE_LIMIT = 4_000  # characters of the seed's answer that the persona sees
 _NOTHING_MORE = re.compile(r"\W*(끝|end)\W*", re.I)
 _REQUEST = re.compile(
-    r"[?？]"
+    r"[?？](?=[\s!?~^)…ㅎㅋ]|$)"
     r"|(?:세요|까요?|나요|가요|은데요|는데요|줘요?|주라|줄래|다오|싶어요?|싶습니다|궁금해요?|궁금합니다)[\s.!~]*$"
     r"|^\W*(?:please|tell|explain|describe|give|show|name|list|write|suggest|compare|help)\b"
     r"|^\W*i(?:\s+want|\s+would\s+like|'d\s+like)\b",

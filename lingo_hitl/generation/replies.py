@@ -55,7 +55,7 @@ def ask(
     refuse: Callable[[dict[str, Any], str], str | None],
     column: str = "generation",
 ) -> list[Reply]:
-    """One reply for each row; refused ones are asked for up to twice more.
+    """One reply for each row; refused ones are asked for up to twice more, with the column `attempt` at 1 and 2.
 
     A further sample is a new text where the model samples at random; a greedy model, which would only
     say the same again, is asked again only where it failed.
@@ -85,7 +85,7 @@ def _ask_together(
             if not waiting:
                 break
             task.llm = llm.further(llm.first_sample + sample)
-            outputs = next(task.process([dict(rows[i]) for i in waiting]))
+            outputs = next(task.process([{**rows[i], "attempt": sample} for i in waiting]))
             for place, (i, output) in enumerate(zip(waiting, outputs, strict=True)):
                 replies[i] = _reply(task, rows[i], output, place, column, refuse)
             greedy = llm.spec.temperature == 0

@@ -127,6 +127,21 @@ def test_an_opening_that_answers_is_replaced_by_the_seed_question(personas):
     assert len(server.asked_of("user")) == 6  # three samples of the opening, three of the second question
 
 
+def test_a_user_agent_that_answers_on_is_reminded_to_ask(personas):
+    def script(model, messages):
+        asking = len(messages) == 2 or "다음 질문을 하세요" in messages[-1]["content"]
+        return numbered(model, messages) if model == "persona" or asking else "그렇군요."
+
+    with serving(script) as server:
+        (row,) = talk(server, personas, turns=2).rows.to_pylist()
+        _, unasked, reminded = server.asked_of("user")
+    assert len(row["messages"]) == 4
+    assert unasked[-1]["content"] == row["messages"][1]["content"]
+    assert reminded[:-1] == unasked[:-1]
+    assert reminded[-1]["content"].startswith(f"{unasked[-1]['content']}\n\n(이제 ")
+    assert "이제" not in server.asked_of("persona")[-1][2]["content"]
+
+
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
