@@ -1,6 +1,8 @@
 # Four things people do: demo, test, lint, bench. Each builds .venv first if it is not there.
 
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell command -v $(p) >/dev/null && $(p) -c 'import sys; exit(not (3,11) <= sys.version_info < (3,13))' 2>/dev/null && echo $(p))))
+ifeq ($(PYTHON),)
+PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3,$(shell $(p) -c 'import sys; exit(not (3,11) <= sys.version_info < (3,13))' 2>/dev/null && echo $(p))))
+endif
 BIN := .venv/bin
 # Unpacked models stay inside .venv: deleting that folder undoes all that set-up did.
 export LINGO_HITL_CACHE ?= $(CURDIR)/.venv/cache
@@ -31,7 +33,7 @@ test: venv browser
 	$(BIN)/python -m pytest
 
 test-fast: venv
-	$(BIN)/python -m pytest -m "not model and not server and not browser"
+	$(BIN)/python -m pytest -n 2 -m "not model and not server and not browser"
 
 lint: venv
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from argilla_setup import launcher
+from argilla_setup.launcher import Server
 from lingo_hitl import pipeline
 from lingo_hitl.annotation.argilla_api import connect
 from lingo_hitl.annotation.push import dataset_name, find_dataset, pages
@@ -33,6 +34,8 @@ from lingo_hitl.stages import Manifest, read_rows
 ANNOTATORS = ("annotator1", "annotator2")
 SIMULATED = ("simulated-annotator-1", "simulated-annotator-2")
 MARKER = ".lingo-hitl-demo"
+DEMO_WORKDIR = "work/demo"
+"""As it stands in the demo's config; the copy that a newcomer goes on with lies in that folder itself."""
 ANSWERED_SHARE = 0.85
 """Of the records, how many the simulated annotators answer; the rest waits for the newcomer."""
 RESPONSES_MAX = 100
@@ -111,8 +114,11 @@ def simulate(project: Project, home: Path, names: Sequence[str] = SIMULATED) -> 
         records = [
             record
             for record in pages(connection, str(dataset.id), include="responses")
-            if record["external_id"] in rows and _share(record["external_id"]) < ANSWERED_SHARE
+            if record["external_id"] in rows
         ]
+        # By a hash, so that what is left for the newcomer is a fair sample of each dataset.
+        records.sort(key=lambda record: _share(record["external_id"]))
+        records = records[: round(len(records) * ANSWERED_SHARE)]
         with progress(f"simulated answers to {dataset.name}", len(records) * len(names)) as advance:
             for name in names:
                 sent += _answer(records, rows, connection.url, launcher.credentials(home).accounts[name], advance)
@@ -192,23 +198,29 @@ def _show(manifests: list[Manifest], answered: int, report: Any, seconds: float)
     console.print(str(report), highlight=False)
 
 
-def _invite(server: Any, workdir: Path, home: Path) -> None:
+def _invite(server: Server, workdir: Path, home: Path) -> None:
     account = launcher.credentials(home).accounts[ANNOTATORS[0]]
     project = workdir / "project.yaml"
     if not project.exists():
-        shutil.copy(DEMO, project)
-    program = Path(sys.argv[0]).name if shutil.which("lingo-hitl") else ".venv/bin/lingo-hitl"
+        project.write_text(DEMO.read_text(encoding="utf-8").replace(f"workdir: {DEMO_WORKDIR}", "workdir: ."), "utf-8")
+    program, config, place = (_short(path) for path in (Path(sys.argv[0]), project, home))
     print(f"""
-Argilla is running at  {server.url}
-Sign in as             {account.username} (password in {server.credentials_path}, under "{account.username}")
-                       about {1 - ANSWERED_SHARE:.0%} of the records wait for your answers
-The cluster map        {workdir / "map" / "atlas.html"}
+Argilla is running at   {server.url}
+Sign in as              {account.username}; the password is in {_short(server.credentials_path)}
+What waits for you      the records that the simulated annotators left, about {1 - ANSWERED_SHARE:.0%}
+The map of the clusters {_short(workdir / "map" / "atlas.html")}
 
-Next:
-  {program} sync {project} --workdir {workdir} --home {home}     # bring your own answers home
-  {program} release {project} --workdir {workdir} --version 0.2.0
-  {program} status --home {home}
+When you have answered some, bring your answers home and release again:
+  {program} sync {config} --home {place}
+  {program} curate {config}
+  {program} release {config} --version 0.2.0
 """)
+
+
+def _short(path: Path) -> str:
+    """A path as it can be typed from here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _say(line: str) -> None:

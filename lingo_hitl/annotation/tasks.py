@@ -95,7 +95,10 @@ def settings_for(client: rg.Argilla, task: Task, *, texts: int, dimensions: int 
         for n in range(1, texts + 1):
             title = f"답변 {n} · Answer {n}"
             fields.append(rg.TextField(name=f"completion_{n}", title=title, required=n <= 2, client=client))
-            questions.append(_rating(client, f"rating_{n}", f"답변 {n}의 점수 · Rating of answer {n}", required=n <= 2))
+            # Argilla asks every question of every record, of those with fewer answers too.
+            where = "" if n <= 2 else " (답변이 있을 때만 · if there is one)"
+            title = f"답변 {n}의 점수 · Rating of answer {n}{where}"
+            questions.append(_rating(client, f"rating_{n}", title, required=n <= 2))
         questions.append(_text(client, "reason", "그렇게 고른 까닭 · Why"))
     else:
         fields = [
