@@ -259,7 +259,7 @@ def test_killed_in_the_middle_of_pushes(home, start):
     assert rest.search(dataset, "공통", limit=1)["total"] == total
     found = set()
     for offset in range(0, total, 1000):
-        found |= set(rest.found(dataset, "공통", offset=offset))
+        found |= set(rest.found(dataset, "공통", offset=offset, limit=1000))
     assert len(found) == total
     assert listed <= found
     for name in sorted(listed)[:20]:

@@ -11,15 +11,6 @@ from tests.argilla_setup.rest import CHAT, TEXT, Rest, rating
 
 pytestmark = pytest.mark.server
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 ADVANCED = """
 <div id="card"></div>
 <script>document.getElementById("card").textContent = "카드: " + record.fields.card.title;</script>
@@ -55,18 +46,6 @@ def test_other_sites_may_not_use_the_api(argilla_home):
     assert "access-control-allow-origin" not in reply.headers
     asked = {**other, "Access-Control-Request-Method": "POST"}
     assert "access-control-allow-origin" not in rest.client.options("/api/v1/me", headers=asked).headers
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        try:
-            chromium = driver.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium to start: {error}")
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.browser

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,15 +9,6 @@ from lingo_hitl.mapping.atlas import write_atlas
 from lingo_hitl.records import GENERATED, MAPPED, to_table
 
 ATTACK = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=2'>"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def mapped(texts: list[str], *, cluster: str = "행성 · 별") -> pa.Table:
@@ -54,26 +44,21 @@ def test_few_rows_are_a_page_too(tmp_path, texts):
 
 
 @pytest.mark.browser
-def test_it_opens_in_a_browser_and_shows_texts_as_texts(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not Path("/usr/bin/chromium").exists():
-        pytest.skip("/usr/bin/chromium is not there")
+def test_it_opens_in_a_browser_and_shows_texts_as_texts(tmp_path, browser):
     path = tmp_path / "atlas.html"
     write_atlas(mapped([ATTACK, "행성은 왜 둥근가요?", "별"] * 4, cluster=ATTACK), path, title=ATTACK)
     errors, requests = [], []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        page = browser.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_function("document.querySelector('#atlas')?.data?.length === 3", timeout=60_000)
-        page.wait_for_selector("#atlas .gl-canvas", state="attached")
-        page.evaluate("Plotly.Fx.hover('atlas', [{curveNumber: 2, pointNumber: 0}])")
-        page.wait_for_timeout(500)
-        assert page.evaluate("window.hacked") is None
-        assert page.evaluate("document.querySelectorAll('img').length") == 0
-        assert "<img" in page.inner_text("h1")
-        browser.close()
+    page = browser.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_function("document.querySelector('#atlas')?.data?.length === 3", timeout=60_000)
+    page.wait_for_selector("#atlas .gl-canvas", state="attached")
+    page.evaluate("Plotly.Fx.hover('atlas', [{curveNumber: 2, pointNumber: 0}])")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+    assert "<img" in page.inner_text("h1")
+    page.close()
     assert errors == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
