@@ -24,7 +24,7 @@ from rich.table import Table
 from argilla_setup import launcher
 from lingo_hitl import pipeline
 from lingo_hitl.annotation.argilla_api import Connection, connect
-from lingo_hitl.annotation.push import dataset_name, find_dataset
+from lingo_hitl.annotation.push import find_dataset
 from lingo_hitl.annotation.tasks import record_of, settings_for
 from lingo_hitl.config import Project
 from lingo_hitl.stages import read_manifest, read_rows
@@ -85,7 +85,7 @@ def _measure_argilla(project: Project, home: Path, table: Table) -> None:
 
 def _pages(project: Project, connection: Connection) -> dict[str, list[Callable[[], Any]]]:
     """What a labeler's page asks for: text search, a cluster, records like this one, the pending queue."""
-    dataset = find_dataset(connection, dataset_name(project, "instruction"))
+    dataset = find_dataset(connection, project, "instruction")
     path = f"datasets/{dataset.id}/records/search?limit=10&include=suggestions"
     mine = f"me/{path}&include=responses"
     clusters = sorted(set(read_rows(project.workdir, "map")["cluster"].to_pylist()))[:8]

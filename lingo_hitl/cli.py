@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from argilla_setup import launcher
 from lingo_hitl import __version__
-from lingo_hitl.config import Project, load_project
+from lingo_hitl.config import Project, expanded, load_project
 from lingo_hitl.errors import UserError
 from lingo_hitl.stages import Manifest
 
@@ -30,8 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-"""Faults of the machine, not of ours: a full, forbidden or read-only disk."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 SERVER = "Argilla on this machine"
 STAGE = "Stages, in order"
@@ -40,11 +39,12 @@ PROJECT = "A project"
 Config = Annotated[Path, typer.Argument(help="The project's YAML file.", show_default=False)]
 Workdir = Annotated[Path | None, typer.Option(help="Where stages leave their folders; instead of the config's.")]
 Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
+Version = Annotated[str | None, typer.Option(help="Instead of the config's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def _home(home: Path | None) -> Path:
-    return (home or launcher.default_home()).expanduser().absolute()
+    return expanded(home or launcher.default_home()).absolute()
 
 
 @app.command(rich_help_panel=PROJECT)
@@ -167,7 +167,7 @@ def curate(config: Config, workdir: Workdir = None) -> None:
 def release(
     config: Config,
     workdir: Workdir = None,
-    version: Annotated[str | None, typer.Option(help="Instead of the config's.")] = None,
+    version: Version = None,
     as_json: AsJson = False,
 ) -> None:
     """7. Write the dataset: pairs, SFT rows, card, manifest."""
@@ -178,14 +178,23 @@ def release(
 
 
 @app.command(rich_help_panel=STAGE)
-def verify(folder: Annotated[Path, typer.Argument(help="A released dataset's folder.", show_default=False)]) -> None:
-    """Check a release against its manifest: every file, to the byte."""
+def verify(
+    path: Annotated[Path, typer.Argument(help="A released dataset's folder, or a ledger.sqlite.", show_default=False)],
+) -> None:
+    """Check a release against its manifest, or a ledger against its chain of hashes: to the byte."""
+    from lingo_hitl.ledger import Ledger
     from lingo_hitl.release.manifest import verify as problems_of
 
-    if problems := problems_of(folder):
+    if path.is_file():
+        with Ledger(path) as ledger:
+            if event := ledger.verify():
+                raise UserError(f"{path}: event {event} is not as it was written. Restore the ledger from a backup.")
+            print(f"{path} is as it was written: {ledger.position()} events, {len(ledger.answers())} answers stand.")
+        return
+    if problems := problems_of(path):
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise UserError(f"{folder} is not as it was released: {problems[0]}{more}. Get the original again.")
-    print(f"{folder} is as it was released.")
+        raise UserError(f"{path} is not as it was released: {problems[0]}{more}. Get the original again.")
+    print(f"{path} is as it was released.")
 
 
 @app.callback(invoke_without_command=True)
@@ -217,6 +226,8 @@ def _tell(manifest: Manifest, *, as_json: bool = False) -> None:
         return
     done = "done before" if manifest.skipped else f"{manifest.seconds:.1f} s"
     print(f"{manifest.stage:9} {manifest.rows_out:>6} rows  {manifest.rows_dropped:>5} dropped  {done}", flush=True)
+    if manifest.unfinished:
+        print("          some replies failed for now: the same command asks for them again")
     for line in _details(manifest):
         print(f"          {line}")
 
@@ -224,7 +235,10 @@ def _tell(manifest: Manifest, *, as_json: bool = False) -> None:
 def _details(manifest: Manifest) -> list[str]:
     lines = [f"dropped {count}: {reason}" for reason, count in list(manifest.drops.items())[:5]]
     for name, counts in manifest.report.get("datasets", {}).items():
-        lines.append(f"{name}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count))
+        lines.append(f"{name}: " + (", ".join(f"{count} {what}" for what, count in counts.items() if count) or "empty"))
+    for what in ("answers_to_rows_that_are_no_longer_here", "answers_about_a_text_changed_in_argilla"):
+        if count := manifest.report.get(what):
+            lines.append(f"{count} {what.replace('_', ' ')}; the ledger keeps them")
     return lines
 
 
@@ -242,14 +256,12 @@ def guarded() -> Iterator[None]:
     except (UserError, launcher.LauncherError) as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in MENDABLE:
-            raise
-        _fail(
-            f"{error.filename or 'writing'}: {error.strerror}. Make room or choose another folder; then run it again."
-        )
-    except KeyboardInterrupt:
-        _say("Stopped. The same command goes on from here.")
-        sys.exit(130)
+        place = error.filename or "a file"
+        _fail(f"{place}: {error.strerror or error}. Correct that, or choose another folder; then run it again.")
+    except SystemExit as exit_:
+        if exit_.code == INTERRUPTED:
+            _say("Stopped. The same command goes on from here.")
+        raise
 
 
 def main() -> None:

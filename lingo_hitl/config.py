@@ -5,12 +5,13 @@ Every model below is one section of that file; `lingo-hitl init` writes a commen
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from dotenv import load_dotenv
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lingo_hitl.errors import UserError, nearest
 
@@ -31,6 +32,24 @@ FILE_ENDINGS = {".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt", ".
 """A path with one of these is a file even where it does not exist; without, it may be a hub id such as a/b-v1.1."""
 
 
+def _variable_name(value: str) -> str:
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError("expected the name of an environment variable, such as GEMINI_API_KEY, and never a key itself")
+    return value
+
+
+def _url(value: str) -> str:
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        raise ValueError("holds a name or a password; expected a URL without, and the key in the environment")
+    return value.rstrip("/")
+
+
+VariableName = Annotated[str, AfterValidator(_variable_name)]
+Url = Annotated[str, AfterValidator(_url)]
+SECRETIVE = ("api_key_env", "url", "base_url")
+"""Keys whose value is never repeated in an error: somebody may have put a secret there."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,15 +68,17 @@ class LLMSpec(Section):
     top_p: float = Field(0.95, gt=0, le=1)
     top_k: int | None = Field(None, ge=1)
     max_new_tokens: int = Field(256, ge=1)
-    base_url: str | None = None
-    api_key_env: list[str] | None = None  # names of environment variables, never a key itself
+    base_url: Url | None = None
+    api_key_env: list[VariableName] | None = None  # names of environment variables, never a key itself
     batch_size: int = Field(8, ge=1)  # local models: texts generated side by side
     device: str | None = None  # local models: "cpu", "cuda", ...; chosen where absent
     seed: int = 0
 
     @property
     def label(self) -> str:
-        return self.name or self.model.split("/", 1)[-1]
+        """How the model is called in records: never with this machine's folders in it."""
+        model = self.model.split("/", 1)[-1]
+        return self.name or (Path(model).name if model.startswith("/") else model)
 
 
 def _spec(value: Any) -> Any:
@@ -152,8 +173,8 @@ class MapConfig(Section):
 class ArgillaConfig(Section):
     """Which Argilla. Without `url` it is the one of `lingo-hitl up` on this machine."""
 
-    url: str | None = None
-    api_key_env: str = "ARGILLA_API_KEY"
+    url: Url | None = None
+    api_key_env: VariableName = "ARGILLA_API_KEY"
     workspace: str = "lingo"
 
 
@@ -171,6 +192,7 @@ class KoQualityConfig(Section):
 
 class CurateConfig(Section):
     min_answers: int = Field(1, ge=1)
+    max_discards: int = Field(0, ge=0)  # people who may have discarded a row that still goes on
     min_rating: float = Field(1.0, ge=1, le=5)  # instruction and dialogue: mean human rating
     max_spread: float | None = Field(None, ge=0)  # drop rows on which people differ by more
     koquality: KoQualityConfig | None = KoQualityConfig()
@@ -189,7 +211,7 @@ class Project(Section):
     """A whole project: `project`, `corpus` and `generate` must be given, the rest has defaults."""
 
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    workdir: Path = Path("work")
+    workdir: Path  # work/<project> where absent
     corpus: list[Corpus] = Field(min_length=1)
     generate: GenerateConfig
     judge: JudgeConfig = JudgeConfig()
@@ -198,6 +220,14 @@ class Project(Section):
     push: PushConfig = PushConfig()
     curate: CurateConfig = CurateConfig()
     release: ReleaseConfig = ReleaseConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_workdir(cls, content: Any) -> Any:
+        """Projects beside each other must not share a workdir by default: they would take each other's rows."""
+        if isinstance(content, dict) and isinstance(content.get("project"), str):
+            return {"workdir": Path("work", content["project"]), **content}
+        return content
 
 
 def load_project(path: Path, *, workdir: Path | None = None) -> Project:
@@ -214,6 +244,8 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
         raise UserError(f"{path}: is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
     try:
         content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise UserError(f"{path}: refers to itself (an alias inside its own anchor). Write it out.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
@@ -223,14 +255,19 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             f"{path}: expected a mapping with the keys {', '.join(Project.model_fields)}; found {_kind(content)}."
         )
     folder = path.resolve().parent
-    load_dotenv(folder / ".env")
+    try:
+        load_dotenv(folder / ".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / '.env'}: cannot be read as UTF-8 text. Correct it, or move it away.") from error
     try:
         project = Project.model_validate(_with_local_models(content, folder))
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: refers to itself (an alias inside its own anchor). Write it out.") from error
     return project.model_copy(
         update={
-            "workdir": (workdir or folder / project.workdir).resolve(),
+            "workdir": (workdir or folder / expanded(project.workdir)).resolve(),
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
             "generate": _with_personas(project.generate, folder),
         }
@@ -260,9 +297,21 @@ def _beside(folder: Path, path: str) -> str:
     """A path in the YAML, made absolute where it names something on disk; hub ids and `sample:` stay."""
     if path.startswith("sample:"):
         return path
-    candidate = folder / Path(path).expanduser()
+    candidate = folder / expanded(Path(path))
     looks_local = candidate.exists() or candidate.suffix in FILE_ENDINGS or path.startswith((".", "/", "~"))
     return str(candidate) if looks_local else path
+
+
+def expanded(path: Path) -> Path:
+    """`path` with a leading ~ taken for the home folder.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: there is no such user on this machine. Write the folder out.") from error
 
 
 def _explain(error: ValidationError) -> str:
@@ -277,6 +326,8 @@ def _explain(error: ValidationError) -> str:
     if fault["type"] == "missing":
         return f"key '{place}' is missing. `lingo-hitl init` writes an example that has it."
     message = fault["msg"].removeprefix("Value error, ")
+    if any(part in SECRETIVE for part in fault["loc"]):
+        return f"'{place}': {message[0].lower()}{message[1:]}."
     return f"'{place}': {message[0].lower()}{message[1:]} (found {_short(fault['input'])})."
 
 

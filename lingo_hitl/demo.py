@@ -21,8 +21,8 @@ from rich.table import Table
 from argilla_setup import launcher
 from argilla_setup.launcher import Server
 from lingo_hitl import pipeline
-from lingo_hitl.annotation.argilla_api import connect
-from lingo_hitl.annotation.push import dataset_name, find_dataset, pages
+from lingo_hitl.annotation.argilla_api import connect, speaking_to
+from lingo_hitl.annotation.push import find_dataset, pages
 from lingo_hitl.annotation.tasks import rating_questions
 from lingo_hitl.config import Project, load_project
 from lingo_hitl.errors import UserError
@@ -56,7 +56,10 @@ def demo(workdir: Path, home: Path, *, port: int | None = None, keep: bool = Tru
     started = time.monotonic()
     _claim(workdir)
     project = load_project(DEMO, workdir=workdir)
+    if home.exists() and not (home / MARKER).exists():
+        raise UserError(f"{home} holds something that no demo made. Choose another --home.")
     server = launcher.up(home, port=port, accounts=(*ANNOTATORS, *SIMULATED), say=_say)
+    (home / MARKER).touch()
     try:
         manifests: list[Manifest] = []
 
@@ -67,8 +70,8 @@ def demo(workdir: Path, home: Path, *, port: int | None = None, keep: bool = Tru
         pipeline.run(project, home, tell)
         answered = simulate(project, home)
         _say(f"simulated annotators: {answered} answers")
-        for stage in (lambda: pipeline.sync(project, home), lambda: pipeline.curate(project)):
-            tell(stage())
+        tell(pipeline.sync(project, home))
+        tell(pipeline.curate(project))
         report = pipeline.release(project)
     finally:
         if not keep:
@@ -82,12 +85,13 @@ def remove(workdir: Path, home: Path) -> None:
     """Stop the demo's Argilla and delete what the demo made.
 
     Raises:
-        UserError: `workdir` was not made by a demo.
+        UserError: `workdir` or `home` was not made by a demo.
     """
+    for folder in (workdir, home):
+        if folder.exists() and not (folder / MARKER).exists():
+            raise UserError(f"{folder} holds something that no demo made; nothing was removed. Check the folder.")
     launcher.remove(home)
-    if workdir.exists():
-        _claim(workdir)
-        shutil.rmtree(workdir)
+    shutil.rmtree(workdir, ignore_errors=True)
     _say(f"Removed {workdir} and {home}. The environments stay: they are in .venv.")
 
 
@@ -108,7 +112,7 @@ def simulate(project: Project, home: Path, names: Sequence[str] = SIMULATED) -> 
     rows = {row["id"]: row for row in read_rows(project.workdir, "map").to_pylist()}
     sent = 0
     for task in TASKS:
-        dataset = find_dataset(connection, dataset_name(project, task))
+        dataset = find_dataset(connection, project, task)
         if dataset is None:
             continue
         records = [
@@ -129,7 +133,9 @@ def _answer(
     records: Sequence[Mapping[str, Any]], rows: Mapping[str, Row], url: str, account: Any, advance: Advance
 ) -> int:
     """One annotator's answers to `records`, in the requests that Argilla's own page sends."""
-    with httpx.Client(base_url=url, headers={"X-Argilla-Api-Key": account.api_key}, timeout=60) as client:
+    headers = {"X-Argilla-Api-Key": account.api_key}
+    # No proxy of the environment: the server is on this machine.
+    with speaking_to(url), httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
         me = client.get("/api/v1/me").raise_for_status().json()["id"]
         mine = [record for record in records if all(answer["user_id"] != me for answer in record["responses"])]
         for start in range(0, len(mine), RESPONSES_MAX):

@@ -52,7 +52,8 @@ class Event:
         dataset: the Argilla dataset's own id, so that a dataset made anew is a new story.
         row: the row's id, which is the hash of the text that was on the screen.
         person: who answered; empty for a push.
-        body: for `pushed` {"payload": hash of all that was sent, "suggestions": hash, "shown": the suggestions};
+        body: for `pushed` {"task", "payload": hash of all that was sent, "suggestions": hash, "shown": the
+            suggestions, "fields": the texts, with the first push of a row};
             for `answered` {"response", "user_id", "status", "values", "at", "text", "suggestions"};
             for `retracted` {"response"}.
     """
@@ -81,10 +82,7 @@ class Ledger:
             self._db.execute("PRAGMA synchronous=FULL")
             self._migrate()
         except (sqlite3.Error, OSError) as error:
-            raise UserError(
-                f"{path}: cannot be used as a ledger ({error}). Check that the file is whole and writable, "
-                "or restore it from a backup; it holds people's answers, so do not delete it."
-            ) from error
+            raise self._unusable(error) from error
 
     def _migrate(self) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -103,13 +101,28 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._unusable(error) from error
             raise
-        self._db.execute("COMMIT")
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> UserError:
+        return UserError(
+            f"{self.path}: cannot be used as a ledger ({error}). Check that the file is whole and writable and the "
+            "disk not full, or restore it from a backup; it holds people's answers, so do not delete it."
+        )
 
     def append(self, events: Iterable[Event]) -> int:
         """Write `events` in one transaction, all or none; returns how many there were."""
@@ -131,58 +144,80 @@ class Ledger:
 
     def pushed(self, dataset: str) -> dict[str, dict[str, Any]]:
         """The body of the last push of each row of an Argilla dataset, by row id."""
-        return {row: body for row, _, body in self._latest(dataset, ("pushed",))}
+        found = self._rows(
+            "SELECT row, body FROM events WHERE seq IN (SELECT MAX(seq) FROM events "
+            "WHERE dataset = ? AND kind = 'pushed' GROUP BY row) ORDER BY seq",
+            dataset,
+        )
+        return {row: json.loads(body) for row, body in found}
+
+    def pushes(self, dataset: str) -> dict[str, list[tuple[datetime, str]]]:
+        """For each row of a dataset when suggestions were put before people, and their hash; oldest first."""
+        found = self._rows(
+            "SELECT row, recorded, json_extract(body, '$.suggestions') FROM events "
+            "WHERE dataset = ? AND kind = 'pushed' ORDER BY seq",
+            dataset,
+        )
+        pushes: dict[str, list[tuple[datetime, str]]] = {}
+        for row, recorded, suggestions in found:
+            pushes.setdefault(row, []).append((datetime.fromisoformat(recorded), suggestions))
+        return pushes
 
     def answers(self, dataset: str | None = None) -> list[Event]:
-        """What each person's answer to each row is now, retracted ones left out, in the order first given."""
-        datasets = [dataset] if dataset else self.datasets()
+        """What each person's answer to each row is now, retracted ones left out, in the order written.
+
+        Over all datasets, the latest word of a person on a row counts, in whichever dataset it was said.
+        """
+        where, values = ("AND dataset = ?", (dataset,)) if dataset else ("", ())
+        found = self._rows(
+            "SELECT dataset, row, person, kind, body FROM events WHERE seq IN (SELECT MAX(seq) FROM events "
+            f"WHERE kind IN ('answered', 'retracted') {where} GROUP BY row, person) ORDER BY seq",
+            *values,
+        )
         return [
-            Event("answered", name, row, person, body)
-            for name in datasets
-            for row, person, body in self._latest(name, ("answered", "retracted"))
-            if "status" in body
+            Event("answered", place, row, person, json.loads(body))
+            for place, row, person, kind, body in found
+            if kind == "answered"
         ]
 
-    def datasets(self) -> list[str]:
-        """The Argilla dataset ids that the ledger knows of, oldest first."""
-        return [r[0] for r in self._db.execute("SELECT dataset FROM events GROUP BY dataset ORDER BY MIN(seq)")]
+    def dataset_of(self, task: str) -> str | None:
+        """The id of the Argilla dataset that rows of `task` were last pushed to, or None."""
+        found = self._rows(
+            "SELECT dataset FROM events WHERE kind = 'pushed' AND json_extract(body, '$.task') = ? "
+            "ORDER BY seq DESC LIMIT 1",
+            task,
+        )
+        return found[0][0] if found else None
 
     def position(self) -> int:
         """The number of the last event; 0 for an empty ledger."""
-        return int(self._db.execute("SELECT COALESCE(MAX(seq), 0) FROM events").fetchone()[0])
+        return int(self._rows("SELECT COALESCE(MAX(seq), 0) FROM events")[0][0])
 
     def head(self) -> str:
         """The hash of the last event: it stands for the whole ledger. Empty for an empty one."""
-        last = self._db.execute("SELECT hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        return last[0] if last else ""
+        last = self._rows("SELECT hash FROM events ORDER BY seq DESC LIMIT 1")
+        return last[0][0] if last else ""
 
     def history(self, row: str) -> list[tuple[str, Event]]:
         """Everything that happened to one row, oldest first, each with the time it was recorded."""
-        found = self._db.execute(
-            "SELECT recorded, kind, dataset, row, person, body FROM events WHERE row = ? ORDER BY seq", (row,)
+        found = self._rows(
+            "SELECT recorded, kind, dataset, row, person, body FROM events WHERE row = ? ORDER BY seq", row
         )
         return [(r[0], Event(r[1], r[2], r[3], r[4], json.loads(r[5]))) for r in found]
 
     def verify(self) -> int | None:
         """The number of the first event whose hash does not follow from those before it; None if all do."""
         previous = ""
-        with closing(
-            self._db.execute("SELECT seq, recorded, kind, dataset, row, person, body, hash FROM events ORDER BY seq")
-        ) as events:
-            for seq, *values, kept in events:
-                previous = _link(previous, tuple(values))
-                if previous != kept:
-                    return int(seq)
+        query = "SELECT seq, recorded, kind, dataset, row, person, body, hash FROM events ORDER BY seq"
+        try:
+            with closing(self._db.execute(query)) as events:
+                for seq, *values, kept in events:
+                    previous = _link(previous, tuple(values))
+                    if previous != kept:
+                        return int(seq)
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
         return None
-
-    def _latest(self, dataset: str, kinds: tuple[Kind, ...]) -> list[tuple[str, str, dict[str, Any]]]:
-        marks = ",".join("?" * len(kinds))
-        found = self._db.execute(
-            f"SELECT row, person, body FROM events WHERE seq IN (SELECT MAX(seq) FROM events "
-            f"WHERE dataset = ? AND kind IN ({marks}) GROUP BY row, person) ORDER BY seq",
-            (dataset, *kinds),
-        )
-        return [(row, person, json.loads(body)) for row, person, body in found]
 
 
 def _link(previous: str, values: tuple[Any, ...]) -> str:

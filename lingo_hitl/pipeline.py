@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lingo_hitl.config import Project
+from lingo_hitl.errors import UserError
 from lingo_hitl.ledger import Ledger
 from lingo_hitl.sample import PERSONAS
-from lingo_hitl.stages import Manifest, Outcome, file_sha256, read_manifest, read_rows, run_stage
+from lingo_hitl.stages import Manifest, Outcome, file_sha256, read_dropped, read_manifest, read_rows, run_stage
+
+BEFORE = ("corpus", "generate", "judge", "map", "sync", "curate")
+"""The stages that others build on."""
+CRON_PATIENCE_S = 600
+"""How long `push` and `sync` wait for each other: cron starts both at the full hour."""
 
 if TYPE_CHECKING:
     from lingo_hitl.release.release import ReleaseReport
@@ -35,7 +40,7 @@ def generate(project: Project) -> Manifest:
         "corpus",
         lambda: read_corpus(project.corpus),
         workdir=project.workdir,
-        config={"corpus": list(project.corpus)},
+        config={"project": project.project, "corpus": list(project.corpus)},
         inputs=corpus_hashes(project.corpus),
     )
     inputs = _input(project, stage.needs)
@@ -125,11 +130,10 @@ def release(project: Project) -> ReleaseReport:
     """
     from lingo_hitl.release.release import release as write
 
-    rows = read_rows(project.workdir, "curate")
-    dropped = pq.read_table(project.workdir / "curate" / "dropped.parquet").to_pylist()
+    _input(project, "curate")
     return write(
-        rows,
-        dropped,
+        read_rows(project.workdir, "curate"),
+        read_dropped(project.workdir, "curate"),
         project.release,
         project=project.project,
         corpora=project.corpus,
@@ -159,15 +163,34 @@ def release_folder(project: Project) -> Path:
 def _origins(project: Project) -> dict[str, str]:
     """Hashes of the corpora and of the ledger as it was at the last sync."""
     corpus, sync = (read_manifest(project.workdir, name) for name in ("corpus", "sync"))
-    files = {f"corpus {Path(path).name}": sha256 for path, sha256 in corpus.inputs.items()} if corpus else {}
+    hashes = enumerate(corpus.inputs.items(), 1) if corpus else ()
+    # Numbered, for two corpora may have files of the same name; whole paths would tell of this machine.
+    files = {f"corpus {n}: {Path(path).name}": sha256 for n, (path, sha256) in hashes}
     return {**files, "ledger": sync.report["ledger_head"]} if sync else files
 
 
 def _input(project: Project, needs: str) -> dict[str, str]:
-    read_rows_of = project.workdir / needs / "rows.parquet"
-    if not read_rows_of.is_file():
-        read_rows(project.workdir, needs)
-    return {needs: file_sha256(read_rows_of)}
+    """The hash of the rows of stage `needs`, after a look whether they are this project's and up to date.
+
+    Raises:
+        UserError: the stage has not run, ran for another project, or before a stage that it builds on.
+    """
+    rows = project.workdir / needs / "rows.parquet"
+    manifest = read_manifest(project.workdir, needs)
+    if not rows.is_file() or manifest is None:
+        raise UserError(f"{rows} is not there: stage '{needs}' has not run. Run `lingo-hitl {needs} CONFIG` first.")
+    owner = manifest.config.get("project")
+    if owner != project.project:
+        raise UserError(
+            f"{rows.parent} holds rows of project '{owner}', not of '{project.project}'. "
+            "Give each project a workdir of its own."
+        )
+    for earlier, sha256 in manifest.inputs.items():
+        if earlier in BEFORE and _input(project, earlier)[earlier] != sha256:
+            raise UserError(
+                f"{rows.parent} was made before the last run of '{earlier}'. Run `lingo-hitl {needs} CONFIG` first."
+            )
+    return {needs: file_sha256(rows)}
 
 
 def _run(
@@ -184,7 +207,8 @@ def _run(
         name,
         lambda: work(read_rows(project.workdir, needs)),
         workdir=project.workdir,
-        config=config,
+        config={"project": project.project, name: config},
         inputs=inputs or _input(project, needs),
         always=always,
+        patience_s=CRON_PATIENCE_S if always else 0,
     )

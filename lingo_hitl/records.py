@@ -75,6 +75,7 @@ MAPPED = pa.schema(
 CONSENSUS = pa.schema(
     [
         ("answers", pa.int32()),  # people who submitted an answer about these texts
+        ("discards", pa.int32()),  # people who discarded the row instead
         ("human_ratings", pa.list_(pa.float64())),  # mean rating of each judged text; null: nobody rated
         ("preferred", pa.list_(pa.float64())),  # preference: share of answers in which each is ranked best
         ("spread", pa.float64()),  # largest difference between two people on the same text

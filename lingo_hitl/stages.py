@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,9 +99,26 @@ def read_rows(workdir: Path, name: str) -> pa.Table:
         UserError: the stage has not run there.
     """
     path = workdir / name / "rows.parquet"
+    return _read(path, name)
+
+
+def read_dropped(workdir: Path, name: str) -> list[Row]:
+    """The rows that stage `name` dropped in `workdir`, each with its reason.
+
+    Raises:
+        UserError: the stage has not run there, or its file is damaged.
+    """
+    rows: list[Row] = _read(workdir / name / "dropped.parquet", name).to_pylist()
+    return rows
+
+
+def _read(path: Path, name: str) -> pa.Table:
     if not path.is_file():
         raise UserError(f"{path} is not there: stage '{name}' has not run. Run `lingo-hitl {name} CONFIG` first.")
-    return pq.read_table(path)
+    try:
+        return pq.read_table(path)
+    except pa.ArrowException as error:
+        raise UserError(f"{path} is damaged ({error}). Delete {path.parent} and run the stage again.") from error
 
 
 def read_manifest(workdir: Path, name: str) -> Manifest | None:
@@ -120,6 +137,7 @@ def run_stage(
     config: Any,
     inputs: Mapping[str, str],
     always: bool = False,
+    patience_s: float = 0,
 ) -> Manifest:
     """Do `work` and keep what it made in `workdir/name`, unless the same was done before.
 
@@ -127,6 +145,7 @@ def run_stage(
         config: what the work depends on; pydantic models and plain JSON values.
         inputs: SHA-256 of everything the work reads, by name.
         always: do the work even so, because it looks at something outside the folder, such as Argilla.
+        patience_s: how long to wait for another run in the same `workdir`.
 
     Raises:
         UserError: another run holds `workdir`.
@@ -134,7 +153,7 @@ def run_stage(
     plain = _plain(config)
     versions = {package: found for package in VERSIONED if (found := _version(package))}
     fingerprint = _sha256_of([name, plain, dict(inputs), versions["lingo-hitl"]])
-    with _locked(workdir):
+    with _locked(workdir, patience_s):
         _sweep(workdir, name)
         before = read_manifest(workdir, name)
         redo = always or before is None or before.unfinished or before.fingerprint != fingerprint
@@ -218,18 +237,27 @@ def _sweep(workdir: Path, name: str) -> None:
 
 
 @contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
+def _locked(workdir: Path, patience_s: float) -> Iterator[None]:
     workdir.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
     with (workdir / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip()
-            raise UserError(
-                f"{workdir}: another lingo-hitl (pid {holder}) works here. Wait for it, or use another --workdir."
-            ) from None
+        while not _taken(lock):
+            if time.monotonic() >= deadline:
+                lock.seek(0)
+                holder = lock.read().strip()
+                raise UserError(
+                    f"{workdir}: another lingo-hitl (pid {holder}) works here. Wait for it, or use another --workdir."
+                )
+            time.sleep(0.2)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

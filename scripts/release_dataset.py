@@ -4,19 +4,22 @@
 python scripts/release_dataset.py project.yaml --version 1.2.0
 """
 
-import sys
+import typer
 
-from lingo_hitl.cli import app, guarded
+from lingo_hitl import cli
 
 
-def release_dataset(config: str, *options: str) -> None:
-    """Run the last three stages of the project in `config`; `options` go to `release`."""
-    for command in (["sync", config], ["curate", config], ["release", config, *options]):
-        app(command, standalone_mode=False)
+def release_dataset(
+    config: cli.Config, version: cli.Version = None, workdir: cli.Workdir = None, home: cli.Home = None
+) -> None:
+    """Bring answers home, curate, and release."""
+    cli.sync(config, workdir=workdir, home=home)
+    cli.curate(config, workdir=workdir)
+    cli.release(config, workdir=workdir, version=version)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: release_dataset.py CONFIG [--version 1.2.0]")
-    with guarded():
-        release_dataset(*sys.argv[1:])
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(release_dataset)
+    with cli.guarded():
+        app()

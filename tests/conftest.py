@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import tempfile
@@ -59,7 +60,8 @@ def browser() -> Iterator[Browser]:
     process can run one of its own, as distilabel's clients do.
     """
     if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium fonts-noto-cjk")
+        say = pytest.fail if os.environ.get("CI") else pytest.skip
+        say("no Chromium here: apt-get install chromium fonts-noto-cjk")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

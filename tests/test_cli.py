@@ -96,7 +96,7 @@ def test_stages_run_one_by_one_and_are_skipped_the_second_time(tmp_path):
 def test_a_key_is_never_shown(tmp_path):
     write_project(tmp_path, GOOD, text=PROJECT + "argilla: {url: 'http://127.0.0.1:9', api_key_env: MY_KEY}\n")
     rows = mapped_table(mapped_rows(3))
-    run_stage("map", lambda: Outcome(rows), workdir=tmp_path / "work", config={}, inputs={})
+    run_stage("map", lambda: Outcome(rows), workdir=tmp_path / "work", config={"project": "p"}, inputs={})
     result = lingo("push", "p.yaml", folder=tmp_path, MY_KEY="very-secret-key")
     assert "no Argilla answers there" in refused(result)
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]

@@ -27,6 +27,27 @@ def test_an_edit_appends_and_the_latest_counts(tmp_path):
         assert [event.body["values"]["rating"] for _, event in ledger.history("a")] == [3, 4, 5]
 
 
+def test_the_latest_word_counts_in_whichever_dataset_it_was_said(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.append([answer("a", "kim", 5)])
+        ledger.append([Event("answered", "d2", "a", "kim", {"status": "submitted", "values": {"rating": 1}})])
+        assert [e.body["values"]["rating"] for e in ledger.answers()] == [1]
+        ledger.append([Event("retracted", "d2", "a", "kim", {"response": "r"})])
+        assert ledger.answers() == []
+
+
+def test_damage_that_shows_later_is_one_line_too(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        ledger.append(answer(f"row{n}", "kim", 3) for n in range(2000))
+    content = bytearray(path.read_bytes())
+    content[8192:] = b"x" * (len(content) - 8192)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="do not delete it"), Ledger(path) as ledger:
+        ledger.verify()
+        ledger.answers()
+
+
 def test_a_retraction_hides_the_answer_and_keeps_what_was_said(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         ledger.append([answer("a", "kim", 3)])

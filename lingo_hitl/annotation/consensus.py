@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,24 +20,30 @@ def consensus(table: pa.Table, answers: Iterable[Event]) -> Outcome:
     Only submitted answers count, and only those about the very text that the row holds. Rows that
     nobody answered go on with `answers` 0; it is for curation to say whether that is enough.
     """
+    columns = table.select([name for name in table.column_names if name != "vector"]).to_pylist()
+    here = {row["id"] for row in columns}
     by_row: dict[str, list[Event]] = {}
-    other_text = 0
-    # A dataset that was deleted in Argilla and pushed again has both its old and its new answers here.
-    latest = {(a.row, a.person): a for a in sorted(answers, key=lambda a: a.body["at"])}
-    for answer in sorted(latest.values(), key=lambda a: (a.row, a.person)):
+    discards: Counter[str] = Counter()
+    other_text = elsewhere = 0
+    for answer in sorted(answers, key=lambda a: (a.row, a.person)):
+        if answer.row not in here:
+            elsewhere += answer.body["status"] == "submitted"
+            continue
+        discards[answer.row] += answer.body["status"] == "discarded"
         if answer.body["status"] != "submitted":
             continue
         if answer.body["text"] != answer.row:
             other_text += 1
             continue
         by_row.setdefault(answer.row, []).append(answer)
-    columns = table.select([name for name in table.column_names if name != "vector"]).to_pylist()
-    views = [_view(row, by_row.get(row["id"], [])) for row in columns]
+    views = [{**_view(row, by_row.get(row["id"], [])), "discards": discards[row["id"]]} for row in columns]
     report: dict[str, Any] = {
         "answered": sum(view["answers"] > 0 for view in views),
         "answers": sum(view["answers"] for view in views),
         "labelers": sorted({person for view in views for person in view["labelers"]}),
     }
+    if elsewhere:
+        report["answers_to_rows_that_are_no_longer_here"] = elsewhere
     if other_text:
         report["answers_about_a_text_changed_in_argilla"] = other_text
     return Outcome(add_columns(table, views, CONSENSUS), [], report)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from lingo_hitl.annotation.argilla_api import Connection, Refused, speaking_to
-from lingo_hitl.annotation.tasks import most_texts, record_of, settings_for, suggestions_of, unfit
+from lingo_hitl.annotation.tasks import fields_of, most_texts, record_of, settings_for, suggestions_of, unfit
 from lingo_hitl.config import Project
 from lingo_hitl.errors import UserError
 from lingo_hitl.ledger import Event, Ledger
@@ -50,7 +50,7 @@ def push(table: pa.Table, project: Project, *, connection: Connection, ledger: L
     lost = [dropped(row, reason) for row in rows if (reason := unfit(row))]
     rows = [row for row in rows if not unfit(row)]
     by_task = {task: [row for row in rows if row["task"] == task] for task in TASKS}
-    datasets = {task: _dataset(connection, project, task, mine) for task, mine in by_task.items() if mine}
+    datasets = {task: _dataset(connection, project, task, mine, ledger) for task, mine in by_task.items() if mine}
     made: list[Row] = []
     report: dict[str, Any] = {}
     for task, dataset in datasets.items():
@@ -68,18 +68,27 @@ def dataset_name(project: Project, task: str) -> str:
     return f"{project.project}-{task}"
 
 
-def find_dataset(connection: Connection, name: str) -> rg.Dataset | None:
-    """The published dataset `name` of the connection's workspace, or None."""
+def find_dataset(
+    connection: Connection, project: Project, task: str, ledger: Ledger | None = None
+) -> rg.Dataset | None:
+    """The published dataset of a task in the connection's workspace, or None.
+
+    The one that the ledger knows is taken whatever it is called by now: renaming a dataset in Argilla
+    must not cut it off.
+    """
+    known = ledger.dataset_of(task) if ledger else None
     with speaking_to(connection.url):
         workspace = connection.client.workspaces(connection.workspace)
-        return next((d for d in workspace.datasets if d.name == name and _is_published(d)), None)
+        ready = [dataset for dataset in workspace.datasets if _is_published(dataset)]
+    by_id = next((dataset for dataset in ready if str(dataset.id) == known), None)
+    return by_id or next((dataset for dataset in ready if dataset.name == dataset_name(project, task)), None)
 
 
 def _is_published(dataset: rg.Dataset) -> bool:
     return dataset._model.status == "ready"
 
 
-def _dataset(connection: Connection, project: Project, task: Task, rows: Sequence[Row]) -> rg.Dataset:
+def _dataset(connection: Connection, project: Project, task: Task, rows: Sequence[Row], ledger: Ledger) -> rg.Dataset:
     """The dataset of a task, made where it is not there yet, else checked against what the rows need."""
     import argilla as rg
 
@@ -88,7 +97,7 @@ def _dataset(connection: Connection, project: Project, task: Task, rows: Sequenc
     texts = most_texts(rows)
     with speaking_to(connection.url):
         wanted = settings_for(connection.client, task, texts=texts, dimensions=dimensions, overlap=project.push.overlap)
-        found = find_dataset(connection, name)
+        found = find_dataset(connection, project, task, ledger)
         if found is None:
             # An interrupted creation leaves a draft, which holds no records and cannot be used.
             for draft in connection.client.workspaces(connection.workspace).datasets:
@@ -102,7 +111,23 @@ def _dataset(connection: Connection, project: Project, task: Task, rows: Sequenc
             f"dataset '{name}' in Argilla no longer fits these rows: {drift}. Nothing was sent. "
             "Undo the change in Argilla, or give the project another name so that it gets datasets of its own."
         )
+    _set_overlap(found, project.push.overlap, connection)
     return found
+
+
+def _set_overlap(dataset: rg.Dataset, overlap: int, connection: Connection) -> None:
+    """Have Argilla ask for as many answers as the config does; it refuses once somebody has answered."""
+    there = dataset.settings.distribution.min_submitted
+    if there == overlap:
+        return
+    content = {"distribution": {"strategy": "overlap", "min_submitted": overlap}}
+    try:
+        connection.request("PATCH", f"datasets/{dataset.id}", json=content)
+    except Refused as error:
+        raise UserError(
+            f"push.overlap is {overlap}, but dataset '{dataset.name}' asks {there} people and has answers already: "
+            f"Argilla does not change that any more. Set push.overlap to {there}, or give the project another name."
+        ) from error
 
 
 def _drift(found: rg.Settings, wanted: rg.Settings) -> str:
@@ -157,7 +182,9 @@ def _send(
             batch = changed[start : start + BATCH]
             for row, reason in _upsert(batch, path, questions, connection):
                 refused[row["id"]] = dropped(row, reason)
-            _remember(ledger, str(dataset.id), [r for r in batch if r["id"] not in refused], marks)
+            taken = [row for row in batch if row["id"] not in refused]
+            _withdraw(taken, known, questions, str(dataset.id), connection)
+            _remember(ledger, str(dataset.id), taken, marks, known)
             advance(len(batch))
     kept = [
         {"id": row["id"], "task": row["task"], "dataset": dataset.name, "state": states.get(row["id"], "unchanged")}
@@ -167,17 +194,43 @@ def _send(
     return kept, list(refused.values())
 
 
-def _remember(ledger: Ledger, dataset: str, rows: Sequence[Row], marks: Mapping[str, str]) -> None:
+def _remember(
+    ledger: Ledger, dataset: str, rows: Sequence[Row], marks: Mapping[str, str], known: Mapping[str, Any]
+) -> None:
     ledger.append(
         Event(
             "pushed",
             dataset,
             row["id"],
-            body={"payload": marks[row["id"]], "suggestions": suggestions_hash(shown), "shown": shown},
+            body={
+                "task": row["task"],
+                "payload": marks[row["id"]],
+                "suggestions": suggestions_hash(shown),
+                "shown": shown,
+                # The text itself, once: what people judged must outlive the stages' folders and Argilla.
+                **({} if row["id"] in known else {"fields": fields_of(row)}),
+            },
         )
         for row in rows
         for shown in [suggestions_of(row)]
     )
+
+
+def _withdraw(
+    rows: Sequence[Row], known: Mapping[str, Any], questions: Mapping[str, str], dataset: str, connection: Connection
+) -> None:
+    """Take away suggestions that no judge makes any more: Argilla's upsert leaves them standing."""
+    gone = {
+        row["id"]: {questions[name] for name in stale if name in questions}
+        for row in rows
+        if (stale := set(known.get(row["id"], {}).get("shown", {})) - set(suggestions_of(row)))
+    }
+    if not gone:
+        return
+    for record in pages(connection, dataset, include="suggestions"):
+        ids = [s["id"] for s in record["suggestions"] if s["question_id"] in gone.get(record["external_id"], ())]
+        if ids:
+            connection.request("DELETE", f"records/{record['id']}/suggestions", params={"ids": ",".join(ids)})
 
 
 def _present(dataset: rg.Dataset, connection: Connection, expected: int) -> set[str] | None:
@@ -185,7 +238,7 @@ def _present(dataset: rg.Dataset, connection: Connection, expected: int) -> set[
     if expected == 0:
         return None
     total = connection.request("GET", f"datasets/{dataset.id}/progress")["total"]
-    if total >= expected:
+    if total == expected:
         return None
     return {item["external_id"] for item in pages(connection, str(dataset.id))}
 
@@ -209,7 +262,12 @@ def _upsert(
 ) -> list[tuple[Row, str]]:
     """Send a batch; where Argilla refuses it, halve it until the rows at fault are found and returned."""
     try:
-        connection.request("PUT", path, json={"items": [record_of(row, questions) for row in batch]})
+        reply = connection.request("PUT", path, json={"items": [record_of(row, questions) for row in batch]})
+        if not isinstance(reply, dict) or len(reply.get("items") or ()) != len(batch):
+            raise UserError(
+                f"{connection.url}: did not confirm the {len(batch)} records it was sent. Is there a proxy in between? "
+                "Run the same command again: what was confirmed before is not sent twice."
+            )
     except Refused as error:
         if len(batch) == 1:
             return [(batch[0], _refusal(str(error)))]

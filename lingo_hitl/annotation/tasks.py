@@ -207,9 +207,9 @@ def rating_questions(task: str, texts: int) -> list[str]:
 
 def suggestions_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The judges' ratings as suggestions: nearest whole rating, confidence as score, judges as agent."""
-    ratings = row.get("ratings") or []
-    confidences = row.get("confidence") or [None] * len(ratings)
     names = rating_questions(row["task"], len(judged_texts(row)))
+    ratings = row.get("ratings") or [None] * len(names)
+    confidences = row.get("confidence") or [None] * len(names)
     return {
         name: {
             # Half goes up: round() would send 2.5 to 2 and 3.5 to 4.

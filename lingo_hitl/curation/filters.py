@@ -41,6 +41,16 @@ def enough_answers(minimum: int) -> Filter:
     return check
 
 
+def discarded_by_at_most(maximum: int) -> Filter:
+    """No more than `maximum` people discarded the row, which the guidelines ask for where it makes no sense."""
+    reason = "a labeler discarded it" if maximum == 0 else f"more than {maximum} labelers discarded it"
+
+    def check(row: Mapping[str, Any]) -> Verdict:
+        return True if (row["discards"] or 0) <= maximum else (False, reason)
+
+    return check
+
+
 def rated_at_least(minimum: float) -> Filter:
     """Instructions and dialogues: a mean human rating of at least `minimum`, or a labeler's correction.
 
@@ -72,7 +82,12 @@ def spread_at_most(maximum: float) -> Filter:
 
 def filters_of(config: CurateConfig) -> list[Filter]:
     """The filters that a config asks for, in the order in which they are applied."""
-    filters: list[Filter] = [has_text, enough_answers(config.min_answers), rated_at_least(config.min_rating)]
+    filters: list[Filter] = [
+        has_text,
+        discarded_by_at_most(config.max_discards),
+        enough_answers(config.min_answers),
+        rated_at_least(config.min_rating),
+    ]
     if config.max_spread is not None:
         filters.append(spread_at_most(config.max_spread))
     return filters

@@ -175,7 +175,8 @@ def _read(reply: Any, *, seconds: float) -> Completion:
     text = "".join(part.text for part in candidate.content.parts)
     ended = getattr(candidate.finish_reason, "name", str(candidate.finish_reason))
     if ended == "MAX_TOKENS":
-        return Completion(None, "MAX_TOKENS: longer than max_new_tokens", **counts)
+        # The text up to there is paid for, and as with every other provider `finish` says that it is cut.
+        return Completion(text, "length", **counts) if text.strip() else Completion(None, "MAX_TOKENS", **counts)
     if ended not in ("STOP", "FINISH_REASON_UNSPECIFIED"):
         return Completion(None, f"stopped: {ended}", **counts)
     return Completion(text, "stop", **counts) if text.strip() else Completion(None, "empty reply", **counts)

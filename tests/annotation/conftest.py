@@ -13,7 +13,7 @@ import pytest
 
 from argilla_setup import launcher
 from lingo_hitl.annotation.argilla_api import connect
-from lingo_hitl.annotation.push import dataset_name, find_dataset, pages
+from lingo_hitl.annotation.push import find_dataset, pages
 from lingo_hitl.config import Project
 from lingo_hitl.records import GENERATED, JUDGED, MAPPED, identified, to_table
 
@@ -75,7 +75,7 @@ class People:
         self.connection = connect(project.argilla, home)
 
     def records(self, task: str = "instruction") -> dict[str, dict]:
-        dataset = find_dataset(self.connection, dataset_name(self.project, task))
+        dataset = find_dataset(self.connection, self.project, task)
         return {r["external_id"]: r for r in pages(self.connection, str(dataset.id), include="responses,suggestions")}
 
     def answer(

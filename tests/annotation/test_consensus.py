@@ -42,9 +42,15 @@ def test_only_submitted_answers_about_this_very_text_count():
     assert outcome.report["answers_about_a_text_changed_in_argilla"] == 1
 
 
-def test_a_person_who_answered_in_a_dataset_made_anew_counts_once():
-    answers = [answer(ALONE, "kim", "2026-01-02", rating=2), answer(ALONE, "kim", "2026-01-01", rating=5)]
-    assert view([ALONE], answers)[0]["human_ratings"] == [2.0]
+def test_discards_are_counted_beside_answers():
+    [row] = view([ALONE], [answer(ALONE, "kim", rating=5), answer(ALONE, "lee", status="discarded")])
+    assert (row["answers"], row["discards"]) == (1, 1)
+
+
+def test_answers_to_rows_that_are_gone_are_told():
+    other = identified({"task": "instruction", "instruction": "q", "output": "an older text"})
+    outcome = consensus(to_table([ALONE], GENERATED), [answer(other, "kim", rating=5)])
+    assert outcome.report["answers_to_rows_that_are_no_longer_here"] == 1
 
 
 def test_the_latest_correction_is_taken():

@@ -53,7 +53,7 @@ def test_all_three_tasks_arrive_with_what_a_labeler_needs(send, people):
         assert record["metadata"]["cluster"] in ("별 · 우주", "요리 · 음식")
         assert {s["agent"] for s in record["suggestions"]} == {"tiny judge"}
         assert all(0 < s["score"] <= 1 for s in record["suggestions"])
-        dataset = find_dataset(people.connection, dataset_name(people.project, task))
+        dataset = find_dataset(people.connection, people.project, task)
         guidelines = people.connection.request("GET", f"datasets/{dataset.id}")["guidelines"]
         assert "점수" in guidelines
         assert "rating" in guidelines

@@ -93,7 +93,7 @@ def test_a_timeout_costs_that_row_alone(provider):
     [
         ((200, {"promptFeedback": {"blockReason": "SAFETY"}}), "prompt blocked: SAFETY"),
         (gemini_text("half", "SAFETY"), "stopped: SAFETY"),
-        (gemini_text("half", "MAX_TOKENS"), "MAX_TOKENS: longer than max_new_tokens"),
+        (gemini_text("", "MAX_TOKENS"), "MAX_TOKENS"),
         (gemini_text("", "STOP"), "empty reply"),
         ((200, {}), "no candidates"),
     ],
@@ -182,3 +182,9 @@ def test_without_a_key_its_variable_is_named(monkeypatch):
     monkeypatch.delenv("GEMINI_API_KEY")
     with pytest.raises(UserError, match=r"looked for GEMINI_API_KEY\)"):
         gemini()
+
+
+def test_a_text_that_was_cut_is_kept_and_says_so(provider):
+    provider.reply_to = lambda prompt: gemini_text("half", "MAX_TOKENS")
+    [cut] = only(gemini(), "long")
+    assert (cut.text, cut.finish) == ("half", "length")
