@@ -267,7 +267,7 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
         raise UserError(f"{path}: refers to itself (an alias inside its own anchor). Write it out.") from error
     return project.model_copy(
         update={
-            "workdir": (workdir or folder / expanded(project.workdir)).resolve(),
+            "workdir": (expanded(workdir) if workdir else folder / expanded(project.workdir)).resolve(),
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
             "generate": _with_personas(project.generate, folder),
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lingo_hitl.stages import Outcome, run_stage
+from lingo_hitl.stages import Outcome, file_sha256, run_stage
 from tests.annotation.conftest import mapped_rows, mapped_table
 
 PROJECT = """
@@ -129,3 +129,60 @@ def test_status_of_a_home_that_is_not_there_is_no_error(tmp_path):
     assert result.returncode == 0
     assert '"running": false' in result.stdout
     assert lingo("down", folder=tmp_path).returncode == 0
+
+
+def test_a_release_from_stages_that_are_out_of_date_is_refused(tmp_path):
+    write_project(tmp_path, GOOD)
+    work = tmp_path / "work"
+
+    def leave(stage: str, earlier: str | None, mark: str) -> None:
+        inputs = {earlier: file_sha256(work / earlier / "rows.parquet")} if earlier else {}
+        rows = mapped_table(mapped_rows(2, text=mark))
+        run_stage(stage, lambda: Outcome(rows), workdir=work, config={"project": "p", "mark": mark}, inputs=inputs)
+
+    leave("sync", None, "one")
+    leave("curate", "sync", "one")
+    leave("sync", None, "two")
+    told = refused(lingo("release", "p.yaml", folder=tmp_path))
+    assert "made before the last run of 'sync'. Run `lingo-hitl curate CONFIG` first" in told
+
+
+def test_one_project_never_takes_the_rows_of_another(tmp_path):
+    write_project(tmp_path, GOOD)
+    assert lingo("generate", "p.yaml", folder=tmp_path).returncode == 0
+    (tmp_path / "p.yaml").write_text((tmp_path / "p.yaml").read_text().replace("project: p", "project: q"))
+    assert "holds rows of project 'p', not of 'q'" in refused(lingo("judge", "p.yaml", folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("argilla: {url: 'http://kim:very-secret@127.0.0.1'}", "holds a name or a password"),
+        ("argilla: {api_key_env: very-secret}", "the name of an environment variable"),
+        ("judge: {judges: [{model: gemini/x, api_key_env: [very-secret]}]}", "the name of an environment variable"),
+    ],
+)
+def test_a_secret_in_the_config_is_refused_and_not_repeated(tmp_path, line, says):
+    write_project(tmp_path, GOOD, text=PROJECT + line + "\n")
+    told = refused(lingo("run", "p.yaml", folder=tmp_path))
+    assert says in told
+    assert "very-secret" not in told
+
+
+@pytest.mark.parametrize("workdir", ["rows.jsonl", "rows.jsonl/below", "~nobody-of-that-name/x"])
+def test_a_workdir_that_cannot_be_is_one_line(tmp_path, workdir):
+    write_project(tmp_path, GOOD)
+    refused(lingo("generate", "p.yaml", "--workdir", workdir, folder=tmp_path))
+
+
+def test_scripts_for_cron_refuse_in_one_line(tmp_path):
+    write_project(tmp_path, GOOD)
+    scripts = Path(__file__).parents[1] / "scripts"
+    for name in ("push_records.py", "sync_annotations.py", "release_dataset.py"):
+        assert len((scripts / name).read_text().splitlines()) < 40
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LINGO_HITL_HOME": str(tmp_path / "home")}
+        result = subprocess.run(
+            [sys.executable, scripts / name, "p.yaml"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "lingo-hitl map CONFIG" in refused(result)

@@ -116,18 +116,21 @@ def _dataset(connection: Connection, project: Project, task: Task, rows: Sequenc
 
 
 def _set_overlap(dataset: rg.Dataset, overlap: int, connection: Connection) -> None:
-    """Have Argilla ask for as many answers as the config does; it refuses once somebody has answered."""
+    """Have Argilla ask for as many answers as the config does, as long as no record is finished by the old number.
+
+    Argilla takes the change later too, but leaves it to a background job to reopen what was finished.
+    """
     there = dataset.settings.distribution.min_submitted
     if there == overlap:
         return
-    content = {"distribution": {"strategy": "overlap", "min_submitted": overlap}}
-    try:
-        connection.request("PATCH", f"datasets/{dataset.id}", json=content)
-    except Refused as error:
+    finished = connection.request("GET", f"datasets/{dataset.id}/progress")["completed"]
+    if finished:
         raise UserError(
-            f"push.overlap is {overlap}, but dataset '{dataset.name}' asks {there} people and has answers already: "
-            f"Argilla does not change that any more. Set push.overlap to {there}, or give the project another name."
-        ) from error
+            f"push.overlap is {overlap}, but dataset '{dataset.name}' asks {there} people and {finished} of its records "
+            f"are finished. Set push.overlap to {there}, or give the project another name. Nothing was sent."
+        )
+    content = {"distribution": {"strategy": "overlap", "min_submitted": overlap}}
+    connection.request("PATCH", f"datasets/{dataset.id}", json=content)
 
 
 def _drift(found: rg.Settings, wanted: rg.Settings) -> str:

@@ -203,3 +203,71 @@ def test_a_wrong_url_or_key_is_one_line(people, project, monkeypatch, url, key, 
 def test_an_unknown_workspace_is_named(people, project):
     with pytest.raises(UserError, match=r"no workspace 'other'; this key sees: .*lingo"):
         connect(project.argilla.model_copy(update={"workspace": "other"}), people.home)
+
+
+def test_a_record_that_is_not_ours_is_left_alone(send, sync, people, ledger):
+    rows = mapped_rows(2)
+    send(rows)
+    place = find_dataset(people.connection, people.project, "instruction").id
+    foreign = {"fields": {"instruction": "남의 글", "output": "남의 답"}}
+    [made] = people.request("owner", "POST", f"datasets/{place}/records/bulk", {"items": [foreign]})["items"]
+    given = {"record_id": made["id"], "status": "submitted", "values": {"rating": {"value": 1}}}
+    people.request("annotator1", "POST", "me/responses/bulk", {"items": [given]})
+    people.answer("annotator1", rows[0]["id"], rating=4)
+    assert sync() == (1, 0, 0)
+    assert [a.row for a in ledger.answers()] == [rows[0]["id"]]
+
+
+def test_a_dataset_renamed_in_argilla_stays_the_projects(send, sync, people):
+    rows = mapped_rows(3)
+    send(rows)
+    place = find_dataset(people.connection, people.project, "instruction").id
+    people.request("owner", "PATCH", f"datasets/{place}", {"name": f"renamed-{place}"})
+    assert send(rows)[0] == (0, 0, 3)
+    record = people.connection.request("GET", f"datasets/{place}/records")["items"][0]["id"]
+    given = {"record_id": record, "status": "submitted", "values": {"rating": {"value": 2}}}
+    people.request("annotator1", "POST", "me/responses/bulk", {"items": [given]})
+    assert sync() == (1, 0, 0)
+
+
+def test_a_suggestion_that_no_judge_makes_any_more_leaves_the_screen(send, people):
+    rows = mapped_rows(3)
+    send(rows)
+    rows[1] = {**rows[1], "ratings": [None], "judge": None}
+    assert send(rows)[0] == (0, 1, 2)
+    records = people.records()
+    assert [len(records[row["id"]]["suggestions"]) for row in rows] == [1, 0, 1]
+
+
+def test_an_answer_goes_with_the_suggestions_that_were_on_the_screen_then(send, sync, people, ledger):
+    rows = mapped_rows(1)
+    send(rows)
+    people.answer("annotator1", rows[0]["id"], rating=2)
+    send([{**rows[0], "ratings": [5.0]}])
+    people.answer("annotator2", rows[0]["id"], rating=5)
+    sync()
+    seen = {a.person: a.body["suggestions"] for a in ledger.answers()}
+    first, second = [event.body["suggestions"] for _, event in ledger.history(rows[0]["id"]) if event.kind == "pushed"]
+    assert seen == {"annotator1": first, "annotator2": second}
+
+
+def test_overlap_follows_the_config_until_a_record_is_finished(send, people, project, ledger):
+    def with_overlap(overlap):
+        return project.model_copy(update={"push": project.push.model_copy(update={"overlap": overlap})})
+
+    rows = mapped_rows(2)
+    send(rows)
+    place = find_dataset(people.connection, project, "instruction").id
+    push(mapped_table(rows), with_overlap(2), connection=people.connection, ledger=ledger)
+    assert people.connection.request("GET", f"datasets/{place}")["distribution"]["min_submitted"] == 2
+    for person in ("annotator1", "annotator2"):
+        people.answer(person, rows[0]["id"], rating=4)
+    with pytest.raises(UserError, match=r"asks 2 people and 1 of its records are finished"):
+        push(mapped_table(rows), with_overlap(3), connection=people.connection, ledger=ledger)
+
+
+def test_the_text_that_people_saw_is_in_the_ledger_itself(send, ledger):
+    rows = mapped_rows(1)
+    send(rows)
+    [(_, pushed)] = ledger.history(rows[0]["id"])
+    assert pushed.body["fields"] == {"instruction": rows[0]["instruction"], "output": rows[0]["output"]}
