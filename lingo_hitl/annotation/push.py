@@ -126,8 +126,8 @@ def _set_overlap(dataset: rg.Dataset, overlap: int, connection: Connection) -> N
     finished = connection.request("GET", f"datasets/{dataset.id}/progress")["completed"]
     if finished:
         raise UserError(
-            f"push.overlap is {overlap}, but dataset '{dataset.name}' asks {there} people and {finished} of its records "
-            f"are finished. Set push.overlap to {there}, or give the project another name. Nothing was sent."
+            f"push.overlap is {overlap}, but dataset '{dataset.name}' asks {there} people and {finished} of its "
+            f"records are finished. Set push.overlap to {there}, or give the project another name. Nothing was sent."
         )
     content = {"distribution": {"strategy": "overlap", "min_submitted": overlap}}
     connection.request("PATCH", f"datasets/{dataset.id}", json=content)
