@@ -24,7 +24,7 @@ from rich.table import Table
 from argilla_setup import launcher
 from lingo_hitl import pipeline
 from lingo_hitl.annotation.argilla_api import Connection, connect
-from lingo_hitl.annotation.push import find_dataset
+from lingo_hitl.annotation.datasets import find_dataset
 from lingo_hitl.annotation.tasks import record_of, settings_for
 from lingo_hitl.config import Project
 from lingo_hitl.stages import read_manifest, read_rows

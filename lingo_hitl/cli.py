@@ -17,8 +17,9 @@ from rich.table import Table
 
 from argilla_setup import launcher
 from lingo_hitl import __version__
-from lingo_hitl.config import Project, expanded, load_project
+from lingo_hitl.config import Project
 from lingo_hitl.errors import UserError
+from lingo_hitl.project_file import expanded, load_project
 from lingo_hitl.stages import Manifest
 
 app = typer.Typer(

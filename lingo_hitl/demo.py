@@ -22,11 +22,12 @@ from argilla_setup import launcher
 from argilla_setup.launcher import Server
 from lingo_hitl import pipeline
 from lingo_hitl.annotation.argilla_api import connect, speaking_to
-from lingo_hitl.annotation.push import find_dataset, pages
+from lingo_hitl.annotation.datasets import find_dataset, pages
 from lingo_hitl.annotation.tasks import rating_questions
-from lingo_hitl.config import Project, load_project
+from lingo_hitl.config import Project
 from lingo_hitl.errors import UserError
 from lingo_hitl.progress import Advance, progress
+from lingo_hitl.project_file import load_project
 from lingo_hitl.records import TASKS, Row, judged_texts
 from lingo_hitl.sample import DEMO
 from lingo_hitl.stages import Manifest, read_rows

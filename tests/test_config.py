@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lingo_hitl.config import load_project
 from lingo_hitl.errors import UserError
+from lingo_hitl.project_file import load_project
 from lingo_hitl.sample import DEMO, PROJECT
 
 GOOD = """

@@ -14,8 +14,8 @@ import pytest
 from datasets import load_dataset
 
 from argilla_setup import launcher
-from lingo_hitl.config import load_project
 from lingo_hitl.demo import ANNOTATORS, simulate
+from lingo_hitl.project_file import load_project
 from tests.models.provider import running
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lingo_hitl.annotation.argilla_api import Connection, speaking_to
-from lingo_hitl.annotation.push import find_dataset, pages
+from lingo_hitl.annotation.datasets import find_dataset, pages
 from lingo_hitl.annotation.tasks import texts_in
 from lingo_hitl.config import Project
 from lingo_hitl.errors import UserError

@@ -13,7 +13,7 @@ import pytest
 
 from argilla_setup import launcher
 from lingo_hitl.annotation.argilla_api import connect
-from lingo_hitl.annotation.push import find_dataset, pages
+from lingo_hitl.annotation.datasets import find_dataset, pages
 from lingo_hitl.config import Project
 from lingo_hitl.records import GENERATED, JUDGED, MAPPED, identified, to_table
 

@@ -6,8 +6,9 @@ import pytest
 
 from lingo_hitl.annotation.argilla_api import connect
 from lingo_hitl.annotation.consensus import consensus
+from lingo_hitl.annotation.datasets import dataset_name, find_dataset
 from lingo_hitl.annotation.pull import pull
-from lingo_hitl.annotation.push import dataset_name, find_dataset, push
+from lingo_hitl.annotation.push import push
 from lingo_hitl.errors import UserError
 from lingo_hitl.ledger import Ledger
 from tests.annotation.conftest import mapped_rows, mapped_table

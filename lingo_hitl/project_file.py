@@ -1,0 +1,144 @@
+"""Reading a project's YAML: paths made absolute, `.env` loaded, each mistake told in one line with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from dotenv import load_dotenv
+from pydantic import BaseModel, ValidationError
+
+from lingo_hitl.config import GenerateConfig, Project
+from lingo_hitl.errors import UserError, nearest
+
+FILE_ENDINGS = {".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt", ".yaml", ".yml"}
+"""A path with one of these is a file even where it does not exist; without, it may be a hub id such as a/b-v1.1."""
+
+SECRETIVE = ("api_key_env", "url", "base_url")
+"""Keys whose value is never repeated in an error: somebody may have put a secret there."""
+
+
+def load_project(path: Path, *, workdir: Path | None = None) -> Project:
+    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it is loaded.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, a value that does not fit; with its place.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). `lingo-hitl init` writes an example.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+    try:
+        content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise UserError(f"{path}: refers to itself (an alias inside its own anchor). Write it out.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise UserError(f"{path}:{place} is not valid YAML ({getattr(error, 'problem', None) or error}).") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: expected a mapping with the keys {', '.join(Project.model_fields)}; found {_kind(content)}."
+        )
+    folder = path.resolve().parent
+    try:
+        load_dotenv(folder / ".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / '.env'}: cannot be read as UTF-8 text. Correct it, or move it away.") from error
+    try:
+        project = Project.model_validate(_with_local_models(content, folder))
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: refers to itself (an alias inside its own anchor). Write it out.") from error
+    return project.model_copy(
+        update={
+            "workdir": (expanded(workdir) if workdir else folder / expanded(project.workdir)).resolve(),
+            "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
+            "generate": _with_personas(project.generate, folder),
+        }
+    )
+
+
+def _with_local_models(value: Any, folder: Path) -> Any:
+    """`transformers/<path>` with the path made absolute wherever it names a folder beside the file."""
+    if isinstance(value, dict):
+        return {key: _with_local_models(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_local_models(inner, folder) for inner in value]
+    if isinstance(value, str) and value.startswith("transformers/"):
+        local = folder / value.removeprefix("transformers/")
+        return f"transformers/{local.resolve()}" if local.is_dir() else value
+    return value
+
+
+def _with_personas(generate: GenerateConfig, folder: Path) -> GenerateConfig:
+    if generate.dialogue is None or generate.dialogue.personas == "sample":
+        return generate
+    personas = _beside(folder, generate.dialogue.personas)
+    return generate.model_copy(update={"dialogue": generate.dialogue.model_copy(update={"personas": personas})})
+
+
+def _beside(folder: Path, path: str) -> str:
+    """A path in the YAML, made absolute where it names something on disk; hub ids and `sample:` stay."""
+    if path.startswith("sample:"):
+        return path
+    candidate = folder / expanded(Path(path))
+    looks_local = candidate.exists() or candidate.suffix in FILE_ENDINGS or path.startswith((".", "/", "~"))
+    return str(candidate) if looks_local else path
+
+
+def expanded(path: Path) -> Path:
+    """`path` with a leading ~ taken for the home folder.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: there is no such user on this machine. Write the folder out.") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault of a config in one line, with its dotted place and, for a misspelt key, the nearest one."""
+    faults = error.errors()
+    # A misspelt key is often also a missing one: the misspelling is what the user can see.
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(fault["loc"][:-1])
+        return f"unknown key '{place}'.{nearest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
+    if fault["type"] == "missing":
+        return f"key '{place}' is missing. `lingo-hitl init` writes an example that has it."
+    message = fault["msg"].removeprefix("Value error, ")
+    if any(part in SECRETIVE for part in fault["loc"]):
+        return f"'{place}': {message[0].lower()}{message[1:]}."
+    return f"'{place}': {message[0].lower()}{message[1:]} (found {_short(fault['input'])})."
+
+
+def _keys_at(place: tuple[int | str, ...]) -> list[str]:
+    model: Any = Project
+    for part in place:
+        if isinstance(part, int):
+            continue
+        model = _section_in(model.model_fields[part].annotation) if model else None
+    return list(model.model_fields) if model else []
+
+
+def _section_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
