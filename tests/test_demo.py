@@ -18,7 +18,7 @@ from lingo_hitl.demo import SIMULATED
 from lingo_hitl.ledger import Ledger
 from lingo_hitl.release.manifest import verify
 
-pytestmark = [pytest.mark.model, pytest.mark.server]
+pytestmark = [pytest.mark.model, pytest.mark.server, pytest.mark.timeout(1800)]
 
 
 def demo(workdir: Path, home: Path, *options: str) -> str:

@@ -48,6 +48,7 @@ def test_every_file_that_the_readme_names_is_there():
         assert (ROOT / next(filter(None, path))).exists(), path
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.model
 @pytest.mark.server
 def test_the_commands_from_init_to_down(tmp_path):
