@@ -46,7 +46,7 @@ def main() -> None:
         table.add_row("read the corpus", f"{seconds:.1f} s", "", "")
         seconds = _timed(lambda: pipeline.map_rows(project))
         report = read_manifest(project.workdir, "map").report
-        table.add_row("map", f"{seconds:.1f} s", f"{report.get('clusters', '?')} clusters", "")
+        table.add_row("map", f"{seconds:.1f} s", f"{len(report['clusters'])} clusters", "")
         first = _timed(lambda: launcher.up(home, say=lambda line: None))
         launcher.down(home)
         again = _timed(lambda: launcher.up(home, say=lambda line: None))

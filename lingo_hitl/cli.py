@@ -90,7 +90,9 @@ def up(
 ) -> None:
     """Start Argilla: builds its environment the first time, then takes seconds."""
     server = launcher.up(_home(home), host=host, port=port, say=_say)
-    print(f"Argilla is at {server.url}; names and passwords are in {server.credentials_path}")
+    names = ", ".join(launcher.credentials(server.home).accounts)
+    print(f"Argilla is at {server.url}")
+    print(f"Sign in as one of {names}; the passwords are in {server.credentials_path}")
 
 
 @app.command(rich_help_panel=SERVER)
@@ -192,6 +194,8 @@ def verify(
                 raise UserError(f"{path}: event {event} is not as it was written. Restore the ledger from a backup.")
             print(f"{path} is as it was written: {ledger.position()} events, {len(ledger.answers())} answers stand.")
         return
+    if not path.is_dir():
+        raise UserError(f"{path} is not there. Give the folder of a release, or a project's ledger.sqlite.")
     if problems := problems_of(path):
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise UserError(f"{path} is not as it was released: {problems[0]}{more}. Get the original again.")

@@ -137,6 +137,14 @@ class GenerateConfig(Section):
     preference: PreferenceConfig | None = None
     instruction: InstructionConfig | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _instruction_alone(cls, content: Any) -> Any:
+        """`instruction:` with nothing behind it asks for the task with its defaults."""
+        if isinstance(content, dict) and content.get("instruction", ...) is None:
+            return {**content, "instruction": {}}
+        return content
+
     @model_validator(mode="after")
     def _something(self) -> GenerateConfig:
         if not (self.dialogue or self.preference or self.instruction):

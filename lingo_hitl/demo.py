@@ -7,6 +7,8 @@ that the loop can be seen from end to end; nothing that a demo releases is worth
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 import sys
 import time
@@ -55,12 +57,10 @@ def demo(workdir: Path, home: Path, *, port: int | None = None, keep: bool = Tru
         LauncherError: Argilla cannot be started.
     """
     started = time.monotonic()
-    _claim(workdir)
+    _claim(workdir, home)
+    _say("The demo takes three to six minutes on two cores; interrupted, it goes on where it was.")
     project = load_project(DEMO, workdir=workdir)
-    if home.exists() and not (home / MARKER).exists():
-        raise UserError(f"{home} holds something that no demo made. Choose another --home.")
     server = launcher.up(home, port=port, accounts=(*ANNOTATORS, *SIMULATED), say=_say)
-    (home / MARKER).touch()
     try:
         manifests: list[Manifest] = []
 
@@ -83,25 +83,51 @@ def demo(workdir: Path, home: Path, *, port: int | None = None, keep: bool = Tru
 
 
 def remove(workdir: Path, home: Path) -> None:
-    """Stop the demo's Argilla and delete what the demo made.
+    """Stop the demo's Argilla and delete what the demo made, also where it was stopped half-way.
 
     Raises:
-        UserError: `workdir` or `home` was not made by a demo.
+        UserError: a demo is at work here, or `workdir` or `home` is not a demo's.
     """
-    for folder in (workdir, home):
-        if folder.exists() and not (folder / MARKER).exists():
-            raise UserError(f"{folder} holds something that no demo made; nothing was removed. Check the folder.")
-    launcher.remove(home)
-    shutil.rmtree(workdir, ignore_errors=True)
+    marker = _marker(workdir)
+    if marker is None and (workdir.exists() or home.exists()):
+        raise UserError(f"{workdir} holds something that no demo made; nothing was removed. Check the folders.")
+    if marker:
+        _refuse_if_at_work(workdir, marker)
+        if marker["home"] != str(home) and home.exists():
+            raise UserError(f"the demo in {workdir} has its Argilla in {marker['home']}. Give that as --home.")
+        if home.exists() and any(home.iterdir()):
+            launcher.remove(home)
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(workdir)
     _say(f"Removed {workdir} and {home}. The environments stay: they are in .venv.")
 
 
-def _claim(workdir: Path) -> None:
-    """Mark `workdir` as the demo's own, so that removing it can never hit somebody's work."""
-    if workdir.exists() and any(workdir.iterdir()) and not (workdir / MARKER).exists():
+def _claim(workdir: Path, home: Path) -> None:
+    """Mark `workdir` and `home` as the demo's own, so that removing them can never hit somebody's work."""
+    marker = _marker(workdir)
+    if marker is None and workdir.exists() and any(workdir.iterdir()):
         raise UserError(f"{workdir} holds something that no demo made. Choose another --workdir.")
+    if marker:
+        _refuse_if_at_work(workdir, marker)
+    if home.exists() and any(home.iterdir()) and (marker or {}).get("home") != str(home):
+        raise UserError(f"{home} holds something that the demo in {workdir} did not make. Choose another --home.")
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / MARKER).touch()
+    (workdir / MARKER).write_text(json.dumps({"home": str(home), "pid": os.getpid()}), encoding="utf-8")
+
+
+def _marker(workdir: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((workdir / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and {"home", "pid"} <= content.keys() else None
+
+
+def _refuse_if_at_work(workdir: Path, marker: Mapping[str, Any]) -> None:
+    program = Path(f"/proc/{marker['pid']}/cmdline")
+    # The number may be another program's by now: only one that runs a demo is a demo.
+    if marker["pid"] != os.getpid() and program.exists() and b"demo" in program.read_bytes():
+        raise UserError(f"a demo is at work in {workdir} (pid {marker['pid']}). Stop it with Ctrl-C first.")
 
 
 def simulate(project: Project, home: Path, names: Sequence[str] = SIMULATED) -> int:

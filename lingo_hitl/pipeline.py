@@ -143,7 +143,14 @@ def release(project: Project) -> ReleaseReport:
 
 
 def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
-    """Every stage up to `push`; `tell` gets each manifest as soon as it is there."""
+    """Every stage up to `push`; `tell` gets each manifest as soon as it is there.
+
+    Raises:
+        UserError: also at once where Argilla is away, before minutes of work that would end there.
+    """
+    from lingo_hitl.annotation.argilla_api import connect
+
+    connect(project.argilla, home)
     for stage in (generate, judge, map_rows):
         tell(stage(project))
     tell(push(project, home))
@@ -178,7 +185,8 @@ def _input(project: Project, needs: str) -> dict[str, str]:
     rows = project.workdir / needs / "rows.parquet"
     manifest = read_manifest(project.workdir, needs)
     if not rows.is_file() or manifest is None:
-        raise UserError(f"{rows} is not there: stage '{needs}' has not run. Run `lingo-hitl {needs} CONFIG` first.")
+        command = "generate" if needs == "corpus" else needs
+        raise UserError(f"{rows} is not there: stage '{needs}' has not run. Run `lingo-hitl {command} CONFIG` first.")
     owner = manifest.config.get("project")
     if owner != project.project:
         raise UserError(

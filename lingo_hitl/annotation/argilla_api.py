@@ -82,7 +82,8 @@ def _address(config: ArgillaConfig, home: Path) -> tuple[str, str]:
         if not config.url.startswith(("http://", "https://")):
             raise UserError(f"argilla.url is '{config.url}'; expected a URL such as http://127.0.0.1:6900.")
         return config.url, key
-    if not launcher.status(home).running:
+    # A server that is busy catching up may be slow to answer; only one without a process does not run.
+    if launcher.status(home).pid is None:
         raise UserError(f"Argilla is not running in {home}. Start it with `lingo-hitl up`.")
     credentials = launcher.credentials(home)
     return credentials.url, credentials.accounts["owner"].api_key

@@ -31,8 +31,8 @@ SCALE = """
 | 2 | 틀렸거나 많이 부족합니다 · wrong or thin |
 | 1 | 쓸 수 없습니다 · unusable |
 
-점수 칸에 미리 찍힌 값은 **모델의 제안**입니다. 먼저 읽고, 스스로 판단한 뒤에 고쳐 주세요.
-*The value filled in beforehand is a model's suggestion. Read first, judge for yourself, then change it.*
+점수 칸에 미리 찍힌 값이 있다면 **모델의 제안**입니다. 먼저 읽고, 스스로 판단한 뒤에 고쳐 주세요.
+*A value filled in beforehand is a model's suggestion. Read first, judge for yourself, then change it.*
 
 단축키 · Shortcuts: `1`–`5` 점수 · rating, `Enter` 제출 · submit, `Backspace` 버림 · discard, `→` 다음 · next.
 """

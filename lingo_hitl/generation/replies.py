@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lingo_hitl.models.chat import ChatModel
 
 CHUNK = 256  # rows that are asked for together, between two steps of the progress bar
+LOCAL_CHUNK = 32  # the same of a model on this machine, where 256 would be minutes without a word
 FURTHER_SAMPLES = 2
 """How often more a model is asked where its reply cannot be used."""
 
@@ -66,9 +67,10 @@ def ask(
         column: the Task's output that holds the text.
     """
     replies: list[Reply] = []
+    size = LOCAL_CHUNK if cast("ChatModel", task.llm).gives_probabilities else CHUNK
     with progress(what, len(rows)) as advance:
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
             replies += _ask_together(task, chunk, refuse, column)
             advance(len(chunk))
     return replies

@@ -7,9 +7,11 @@ safetensors, from which loading takes about a second.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import importlib.util
+import io
 import os
 import shutil
 import tempfile
@@ -83,7 +85,8 @@ def _unpack(gguf: Path, folder: Path) -> None:
 
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        with quiet_transformers():
+        # The bar of the unpacking is not transformers' own, and goes where standard error points.
+        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
         # transformers refuses to save what it still takes for a quantized model.

@@ -28,13 +28,13 @@ SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 _MESSAGES = {"list": [{"name": "role", "dtype": "string"}, {"name": "content", "dtype": "string"}]}
 FEATURES: dict[str, dict[str, Any]] = {
     "preference": {
-        **dict.fromkeys(("id", "language", "source"), "string"),
+        **dict.fromkeys(("id", "language", "source", "source_id"), "string"),
         **dict.fromkeys(("prompt", "chosen", "rejected"), _MESSAGES),
         **dict.fromkeys(("chosen_rating", "rejected_rating"), "float64"),
         **dict.fromkeys(("chosen_model", "rejected_model"), "string"),
     },
     "sft": {
-        **dict.fromkeys(("id", "language", "source", "task"), "string"),
+        **dict.fromkeys(("id", "language", "source", "source_id", "task"), "string"),
         "messages": _MESSAGES,
         "rating": "float64",
         "model": "string",
@@ -118,7 +118,7 @@ def _models(sets: Sets) -> list[dict[str, Any]]:
         counts["chosen"].update(row["chosen_model"] or "" for row in rows)
         counts["rejected"].update(row["rejected_model"] or "" for row in rows)
     for rows in sets.get("sft", {}).values():
-        counts["sft"].update("" if row["corrected"] else row["model"] or "" for row in rows)
+        counts["sft"].update(row["model"] or "" for row in rows)
     names = sorted({name for count in counts.values() for name in count if name})
     return [{"name": name, **{what: count[name] for what, count in counts.items()}} for name in names]
 

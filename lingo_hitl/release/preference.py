@@ -55,6 +55,7 @@ def pair_of(row: Mapping[str, Any], margin: float) -> Row | str:
         "id": row["id"],
         "language": row["language"],
         "source": row["source"],
+        "source_id": row["source_id"],
         "prompt": [{"role": "user", "content": row["instruction"]}],
         "chosen": [{"role": "assistant", "content": texts[best]}],
         "rejected": [{"role": "assistant", "content": texts[worst]}],

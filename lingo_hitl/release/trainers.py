@@ -18,6 +18,8 @@ MIN_RATING = 3.0
 CHOSEN_MIN_RATING = 4.0
 """The same for the chosen side of a pair: "needs a touch" on the labelers' scale."""
 
+LABELER = "labeler"
+"""The author of a text that somebody wrote instead of the one shown."""
 UNRATED = "nobody rated it"
 LOW = f"mean human rating below {MIN_RATING:g}, and nobody wrote a better text"
 NO_TEXT = "nothing to learn: an empty text"
@@ -53,8 +55,11 @@ def example_of(row: Mapping[str, Any]) -> Row | str:
     if not all((m["content"] or "").strip() for m in messages):
         return NO_TEXT
     model = (row["models"] or [None])[0]
-    # The rating was about the text that the correction replaces.
-    return _example(row, messages, rating=None if correction else rating, model=model, corrected=bool(correction))
+    if correction:
+        # The rating was about the text that the correction replaces.
+        author = f"{model} + {LABELER}" if row["task"] == "dialogue" else LABELER
+        return _example(row, messages, rating=None, model=author, corrected=True)
+    return _example(row, messages, rating=rating, model=model, corrected=False)
 
 
 def example_of_pair(pair: Mapping[str, Any], row: Mapping[str, Any]) -> Row | None:
@@ -73,6 +78,7 @@ def _example(
         "id": row["id"],
         "language": row["language"],
         "source": row["source"],
+        "source_id": row["source_id"],
         "task": row["task"],
         "messages": messages,
         "rating": rating,
