@@ -38,8 +38,16 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
 Url = Annotated[str, AfterValidator(_url)]
+
+
+Pooling = Literal["auto", "pooler", "mean", "cls"]
+"""auto: as sentence-transformers was told to where the model comes with its settings, else the model's own
+pooler where it was trained, else the mean."""
+DType = Literal["float32", "bfloat16"]
+Engine = Literal["local", "ray"]
 
 
 class Section(BaseModel):
@@ -84,10 +92,15 @@ def _spec(value: Any) -> Any:
 LLM = Annotated[LLMSpec, BeforeValidator(_spec)]
 
 
+Preset = Literal["koalpaca", "kullm", "oig-ko", "alpaca", "dolly", "sharegpt", "messages"]
+"""Corpora whose columns are known by name; see `corpus.presets`."""
+
+
 class Corpus(Section):
     """Where seed rows come from: a file, a folder of `datasets`, a hub id, or `sample:ko` / `sample:en`."""
 
     path: str
+    preset: Preset | None = None  # how its columns are laid out; found out where absent
     columns: dict[Literal["instruction", "output", "id", "language"], str] = {}
     source: str | None = None
     language: Language | Literal["auto"] = "auto"
@@ -162,12 +175,14 @@ class JudgeConfig(Section):
 
 
 class MapConfig(Section):
-    encoder: str = "packaged/kiwi"  # or transformers/<any sentence-transformers model>
+    encoder: str = "packaged/kiwi"  # or transformers/<any encoder or sentence-transformers model>
+    pooling: Pooling = "auto"  # how an encoder's token vectors become one
     perplexity: str | None = "packaged/kiwi"  # or transformers/<any causal LM>
+    dtype: DType = "float32"  # of both models
     neighbours: int = Field(15, ge=2)
     min_cluster_size: int = Field(8, ge=2)
     seed: int = 42
-    device: str | None = None
+    device: str | None = None  # of both models: "cpu", "cuda", ...; chosen where absent
 
 
 class ArgillaConfig(Section):
@@ -183,11 +198,24 @@ class PushConfig(Section):
 
 
 class KoQualityConfig(Section):
+    """How a small, good, varied part is picked; see `curation.koquality`."""
+
+    method: Literal["balanced", "exact"] = "balanced"  # exact: what the original code does, its losses included
     length_groups: int = Field(5, ge=1)
-    clusters: int = Field(10, ge=1)
+    clusters: int = Field(10, ge=1)  # in each length group
     ratio: float = Field(1.0, gt=0, le=1)
     sampling: Literal["ppl", "ppl_h", "rand"] = "ppl"
     seed: int = 42
+    # The rest is for `balanced` only.
+    keep_perplexity: tuple[Share, Share] = (0.0, 1.0)  # quantiles: rows outside are never sampled
+    near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity from which two rows count as one
+    mini_batch_above: int = Field(50_000, ge=1)  # rows of a length group from which k-means takes mini-batches
+
+    @model_validator(mode="after")
+    def _ordered(self) -> KoQualityConfig:
+        if self.keep_perplexity[0] >= self.keep_perplexity[1]:
+            raise ValueError("keep_perplexity: expected two quantiles, the lower one first, such as [0.01, 0.99]")
+        return self
 
 
 class CurateConfig(Section):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def generate(project: Project) -> Manifest:
     """Read the corpora, then write dialogues, completions and instructions from them."""
-    from lingo_hitl.generation.corpus import corpus_hashes, read_corpus
+    from lingo_hitl.corpus.seeds import corpus_hashes, read_corpus
     from lingo_hitl.generation.generate import generate as stage
     from lingo_hitl.models.journal import Journal
 

@@ -49,10 +49,11 @@ class Outcome:
     """What a stage made: the rows that go on, those that do not, and figures worth telling."""
 
     rows: pa.Table
-    dropped: list[Row] = field(default_factory=list)  # made by `records.dropped`
+    dropped: list[Row] | pa.Table = field(default_factory=list)  # made by `records.dropped`
     report: dict[str, Any] = field(default_factory=dict)  # plain JSON values, shown after the run
     rows_in: int | None = None  # where it is not the rows and the dropped rows together
     unfinished: bool = False  # something failed that may not fail again: the next run does the stage anew
+    files: Mapping[str, Path] = field(default_factory=dict)  # by the name that each gets in the folder; linked there
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Manifest:
     seconds: float
     report: dict[str, Any] = field(default_factory=dict)
     unfinished: bool = False
+    files: dict[str, str] = field(default_factory=dict)  # SHA-256 of whatever else lies in the folder
     skipped: bool = False
 
 
@@ -163,25 +165,30 @@ def run_stage(
         outcome = work()
         folder = workdir / f".{name}.new"
         folder.mkdir(parents=True)
+        dropped = outcome.dropped if isinstance(outcome.dropped, pa.Table) else to_table(outcome.dropped, DROPPED)
         pq.write_table(outcome.rows, folder / "rows.parquet", compression="zstd")
-        pq.write_table(to_table(outcome.dropped, DROPPED), folder / "dropped.parquet", compression="zstd")
+        pq.write_table(dropped, folder / "dropped.parquet", compression="zstd")
+        files = {file: file_sha256(path) for file, path in outcome.files.items()}
         manifest = Manifest(
             stage=name,
             fingerprint=fingerprint,
             config=plain,
             inputs=dict(inputs),
-            rows_in=outcome.rows.num_rows + len(outcome.dropped) if outcome.rows_in is None else outcome.rows_in,
+            rows_in=outcome.rows.num_rows + dropped.num_rows if outcome.rows_in is None else outcome.rows_in,
             rows_out=outcome.rows.num_rows,
-            rows_dropped=len(outcome.dropped),
-            drops=dict(Counter(row["reason"] for row in outcome.dropped).most_common()),
+            rows_dropped=dropped.num_rows,
+            drops=dict(Counter(dropped["reason"].to_pylist()).most_common()),
             output_sha256=file_sha256(folder / "rows.parquet"),
             versions=versions,
             seconds=round(time.monotonic() - started, 2),
             report=outcome.report,
             unfinished=outcome.unfinished,
+            files=files,
         )
         text = json.dumps(asdict(manifest), ensure_ascii=False, indent=2)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        for file, path in outcome.files.items():
+            _link(path, folder / file)
         _replace(workdir / name, folder)
         return manifest
 
@@ -216,7 +223,8 @@ def _sha256_of(value: Any) -> str:
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
     rows = folder / "rows.parquet"
-    return rows.is_file() and (folder / "dropped.parquet").is_file() and file_sha256(rows) == manifest.output_sha256
+    there = all((folder / name).is_file() for name in ("rows.parquet", "dropped.parquet", *manifest.files))
+    return there and file_sha256(rows) == manifest.output_sha256
 
 
 def _replace(folder: Path, fresh: Path) -> None:
@@ -226,6 +234,14 @@ def _replace(folder: Path, fresh: Path) -> None:
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(path: Path, place: Path) -> None:
+    """The file at `path` under a second name: whatever is killed next, the work finds it where it left it."""
+    try:
+        place.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, place)
 
 
 def _sweep(workdir: Path, name: str) -> None:

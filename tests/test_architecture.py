@@ -14,6 +14,15 @@ FORBIDDEN = {
     "argilla_setup": ("lingo_hitl",),
     "lingo_hitl/records.py": ("lingo_hitl.",),
     "lingo_hitl/ledger.py": ("lingo_hitl.annotation", "lingo_hitl.stages"),
+    "lingo_hitl/corpus": (
+        "lingo_hitl.models",
+        "lingo_hitl.generation",
+        "lingo_hitl.judging",
+        "lingo_hitl.mapping",
+        "lingo_hitl.annotation",
+        "lingo_hitl.curation",
+        "lingo_hitl.release",
+    ),
     "lingo_hitl/models": ("lingo_hitl.generation", "lingo_hitl.judging", "lingo_hitl.mapping", "lingo_hitl.annotation"),
     "lingo_hitl/generation": (
         "lingo_hitl.judging",

@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from lingo_hitl.config import Corpus, ReleaseConfig
-from lingo_hitl.generation.corpus import source_name
+from lingo_hitl.corpus.seeds import source_name
 from lingo_hitl.records import Row
 from lingo_hitl.release.people import People
 from lingo_hitl.release.trainers import CHOSEN_MIN_RATING, MIN_RATING

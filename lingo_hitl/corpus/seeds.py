@@ -18,7 +18,7 @@ from typing import Any
 
 from lingo_hitl.config import Corpus
 from lingo_hitl.errors import UserError, nearest
-from lingo_hitl.generation.readers import BEYOND, RawRow, local_path, open_corpus
+from lingo_hitl.corpus.readers import BEYOND, RawRow, local_path, open_corpus
 from lingo_hitl.progress import progress
 from lingo_hitl.records import CORPUS, Row, content_id, dropped, to_table
 from lingo_hitl.stages import Outcome, file_sha256

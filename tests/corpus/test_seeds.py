@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lingo_hitl.config import Corpus
 from lingo_hitl.errors import UserError
-from lingo_hitl.generation.corpus import TEXT_LIMIT, corpus_hashes, language_of, read_corpus
+from lingo_hitl.corpus.seeds import TEXT_LIMIT, corpus_hashes, language_of, read_corpus
 from lingo_hitl.records import CORPUS
 
 PAIRS = [
