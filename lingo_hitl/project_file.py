@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from dotenv import load_dotenv
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from lingo_hitl.config import GenerateConfig, Project
 from lingo_hitl.errors import UserError, nearest
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 FILE_ENDINGS = {".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt", ".yaml", ".yml"}
 """A path with one of these is a file even where it does not exist; without, it may be a hub id such as a/b-v1.1."""
@@ -61,6 +64,21 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             "generate": _with_personas(project.generate, folder),
         }
     )
+
+
+def checked(section: type[SectionT], values: Mapping[str, Any]) -> SectionT:
+    """A section of the config from command-line options.
+
+    Raises:
+        UserError: a value that does not fit, by the name of its option.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        option = "--" + str(fault["loc"][0]).replace("_", "-") if fault["loc"] else section.__name__
+        message = fault["msg"].removeprefix("Value error, ")
+        raise UserError(f"{option}: {message[0].lower()}{message[1:]} (found {_short(fault['input'])}).") from error
 
 
 def _with_local_models(value: Any, folder: Path) -> Any:

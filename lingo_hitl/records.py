@@ -165,5 +165,5 @@ def dropped(row: Mapping[str, Any], reason: str) -> Row:
         "id": row.get("id"),
         "task": row.get("task"),
         "reason": reason,
-        "row": text.encode("utf-8", "replace").decode(),
+        "row": text.encode("utf-8", "backslashreplace").decode(),  # half a surrogate pair: as JSON escapes it
     }

@@ -188,7 +188,7 @@ def run_stage(
         text = json.dumps(asdict(manifest), ensure_ascii=False, indent=2)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
         for file, path in outcome.files.items():
-            _link(path, folder / file)
+            link_or_copy(path, folder / file)
         _replace(workdir / name, folder)
         return manifest
 
@@ -236,7 +236,7 @@ def _replace(folder: Path, fresh: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _link(path: Path, place: Path) -> None:
+def link_or_copy(path: Path, place: Path) -> None:
     """The file at `path` under a second name: whatever is killed next, the work finds it where it left it."""
     try:
         place.hardlink_to(path)

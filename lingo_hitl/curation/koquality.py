@@ -1,146 +1,131 @@
 """KoQuality: a small, good, varied part of a corpus (nayohan/KoQuality, 2023).
 
 Rows are put into groups of similar length, each group into k-means clusters of their vectors, and every
-cluster gives rows along its perplexity order. The way it is done here is called `balanced`; it mends
-what is uneven in the original (see `exact`):
+cluster gives rows along its perplexity order. `exact` does as the original; `balanced` mends what is uneven:
 
 - groups by rank, so that many rows of one length cannot make them uneven or empty;
+- vectors of unit length, so that clusters are of meaning alone;
 - a group with fewer rows than clusters gets fewer clusters;
 - quotas by largest remainder, so that a sample has exactly round(ratio x rows) rows, with at least one
   from each cluster while that allows;
+- rows of one text, or that nearly repeat each other, are sampled twice only where there are too few others;
 - rows without perplexity are kept and come last, rows without a vector are a cluster of their own;
+- perplexities at both ends can be cut, and rows of higher quality go first;
 - ties are broken by (perplexity, length, id), so neither the order of the rows nor chance decides.
+
+Along ascending perplexity a cluster is cut into as many strata of even size as it gives rows, and each gives
+its row of highest quality, or its lowest (`ppl`). `ppl_h` takes the highest quality, then the highest
+perplexity. `rand` draws evenly. In the last, quality only decides which of near-duplicates stands for them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lingo_hitl.config import KoQualityConfig
-from lingo_hitl.curation.grouping import Ints, as_matrix, clusters_in_groups, length_groups
-from lingo_hitl.curation.quotas import cell_quotas
+from lingo_hitl.curation import balanced, exact
+from lingo_hitl.curation.pool import Cells, Floats, Ints, Pool, Reason
 
 Sampling = Literal["ppl", "ppl_h", "rand"]
-
-SELECTED = "selected"
-NOT_SAMPLED = "not in the KoQuality sample"
-
-
-Key = tuple[float, int, str]
-"""What orders the rows of a cluster: perplexity (infinite where there is none), length, id."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What KoQuality chose, row by row in the order that was given; `at` chooses again without new clusters.
+    """What KoQuality chose of a pool of n rows, row by row; `at` chooses again without new clusters.
 
     Attributes:
-        selected: bool [rows].
-        groups: length group of each row, 0 for the shortest; int [rows].
-        clusters: cluster within the group, -1 for rows without a vector; int [rows].
-        ratio, sampling, seed: what it was chosen with.
-        keys, texts: what the choice looked at; [rows].
+        verdicts: a `Reason` for each row; int8 [n].
+        report: figures for people: rows asked for, selected, lost or left out.
     """
 
-    selected: NDArray[np.bool_]
-    groups: Ints
-    clusters: Ints
-    ratio: float
-    sampling: Sampling
-    seed: int
-    keys: Sequence[Key] = field(repr=False)
-    texts: Sequence[str] = field(repr=False)
+    pool: Pool = field(repr=False)
+    cells: Cells = field(repr=False)
+    config: KoQualityConfig
+    verdicts: NDArray[np.int8] = field(repr=False)
+    report: dict[str, Any]
+
+    @cached_property
+    def selected(self) -> NDArray[np.bool_]:
+        """Which rows are in the sample; bool [n]."""
+        return self.verdicts == Reason.SELECTED
 
     @property
-    def reasons(self) -> list[str]:
-        """Of each row, in words, why it is in the sample or not."""
-        return [SELECTED if chosen else NOT_SAMPLED for chosen in self.selected]
+    def groups(self) -> Ints:
+        """The length group of each row; see `Cells`."""
+        return self.cells.groups
+
+    @property
+    def clusters(self) -> Ints:
+        """The cluster of each row in its length group; see `Cells`."""
+        return self.cells.clusters
+
+    @property
+    def perplexity(self) -> Floats:
+        """What the choice looked at: `exact` rounds it to 2 decimals; float64 [n]."""
+        return self._pool.perplexity
+
+    @property
+    def reasons(self) -> pa.StringArray:
+        """Of each row, in words, why it is in the sample or not; string [n]."""
+        texts = pa.array([reason.text for reason in Reason])
+        return pa.DictionaryArray.from_arrays(pa.array(self.verdicts), texts).cast(pa.string())
+
+    @property
+    def order(self) -> Ints:
+        """Positions of all rows by (length, perplexity, id), as the original's files have them; the lost last."""
+        pool = self._pool
+        return np.lexsort((pool.rank, pool.perplexity, pool.lengths, self.groups < 0))
+
+    @property
+    def sample_order(self) -> Ints:
+        """Positions of the selected rows by (group, cluster, perplexity, length, id), as the original's sample has."""
+        rows = self._pool.ascending[self.selected[self._pool.ascending]]
+        return self.cells.runs(rows)[0]
 
     def at(self, ratio: float, *, sampling: Sampling | None = None) -> Selection:
-        """The selection with another ratio or way of sampling, from the same clusters."""
-        again = replace(self, ratio=ratio, sampling=sampling or self.sampling)
-        return replace(again, selected=_chosen(again))
+        """The selection with another ratio or way of sampling, from the same clusters.
+
+        Raises:
+            ValueError: a ratio that is not above 0 and at most 1.
+        """
+        changed = {"ratio": ratio, "sampling": sampling or self.config.sampling}
+        return choose(self.pool, self.cells, KoQualityConfig.model_validate({**self.config.model_dump(), **changed}))
+
+    @property
+    def _pool(self) -> Pool:
+        return self.pool.rounded if self.config.method == "exact" else self.pool
 
 
-def koquality(
-    texts: Sequence[str],
-    vectors: Sequence[Any],
-    perplexities: Sequence[float | None],
-    ids: Sequence[str],
-    config: KoQualityConfig,
-) -> Selection:
-    """Choose round(ratio x rows) of the rows.
+def cells_of(pool: Pool, config: KoQualityConfig) -> Cells:
+    """The length group and cluster of each row: the costly part, which neither ratio nor sampling change.
 
-    Args:
-        texts: what the length is taken of; [rows].
-        vectors: a sequence of numbers, or None, for each row.
-        perplexities: of each row; None and NaN sort last.
-        ids: of each row; they settle ties, so no choice depends on the order of the rows.
+    Raises:
+        UserError: method exact cannot be done, for want of rows in a length group.
     """
-    keys = [
-        (math.inf if ppl is None or math.isnan(ppl) else ppl, text_length(text), name)
-        for ppl, text, name in zip(perplexities, texts, ids, strict=True)
-    ]
-    # k-means and rank groups depend on the order of their input: it is always that of the ids.
-    order = np.array(sorted(range(len(keys)), key=lambda i: keys[i][::-1]), dtype=np.int64)
-    matrix, has_vector = as_matrix([vectors[i] for i in order])
-    groups = length_groups([keys[i][1] for i in order], config.length_groups)
-    found = clusters_in_groups(groups, matrix, has_vector, config.clusters, config.seed)
-    back = np.argsort(order)
-    nothing = np.zeros(len(keys), dtype=bool)
-    begun = Selection(
-        nothing, groups[back], found[back], config.ratio, config.sampling, config.seed, keys=keys, texts=texts
-    )
-    return begun.at(config.ratio)
+    return exact.cells(pool, config) if config.method == "exact" else balanced.cells(pool, config)
+
+
+def choose(pool: Pool, cells: Cells, config: KoQualityConfig) -> Selection:
+    """Sample a pool from its cells, made with the same method."""
+    choice = (exact if config.method == "exact" else balanced).choose(pool, cells, config)
+    return Selection(pool, cells, config, choice.reasons, choice.report)
+
+
+def select(pool: Pool, config: KoQualityConfig) -> Selection:
+    """Group, cluster and sample a pool.
+
+    Raises:
+        UserError: as `cells_of`.
+    """
+    return choose(pool, cells_of(pool, config), config)
 
 
 def text_length(text: str) -> int:
     """Code points of a text without white space at both ends, which is what KoQuality groups by."""
     return len(text.strip())
-
-
-def sample(
-    keys: Sequence[Key], texts: Sequence[str], quota: int, sampling: Sampling, chance: np.random.Generator
-) -> list[int]:
-    """Choose `quota` members of one cluster; gives their positions.
-
-    `ppl` takes them evenly along ascending perplexity, from its low end. `ppl_h` takes the highest, and the
-    same text twice only where it runs out of others. `rand` takes any. Whatever has no perplexity comes last.
-    """
-    ascending = sorted(range(len(keys)), key=lambda i: keys[i])
-    if sampling == "ppl":
-        return [ascending[n * len(keys) // quota] for n in range(quota)]
-    if sampling == "rand":
-        return [int(i) for i in chance.choice(ascending, size=quota, replace=False)]
-    seen: set[str] = set()
-    fresh: list[int] = []
-    again: list[int] = []
-    for i in sorted(range(len(keys)), key=lambda i: (math.isinf(keys[i][0]), -keys[i][0], *keys[i][1:])):
-        (again if texts[i] in seen else fresh).append(i)
-        seen.add(texts[i])
-    return (fresh + again)[:quota]
-
-
-def _chosen(selection: Selection) -> NDArray[np.bool_]:
-    """The rows that a selection's ratio and sampling choose from its clusters."""
-    rows = len(selection.keys)
-    chosen = np.zeros(rows, dtype=bool)
-    members: dict[tuple[int, int], list[int]] = {}
-    for row, cell in enumerate(zip(selection.groups.tolist(), selection.clusters.tolist(), strict=True)):
-        members.setdefault(cell, []).append(row)
-    cells = sorted(members)
-    sizes = [len(members[cell]) for cell in cells]
-    dealt = cell_quotas([group for group, _ in cells], sizes, round(selection.ratio * rows))
-    for (group, cluster), quota in zip(cells, dealt.tolist(), strict=True):
-        inside = members[group, cluster]
-        # A generator for each cluster: what one draws must not depend on how much another drew.
-        chance = np.random.default_rng([selection.seed, group, cluster + 1])
-        keys, texts = [selection.keys[i] for i in inside], [selection.texts[i] for i in inside]
-        chosen[[inside[i] for i in sample(keys, texts, quota, selection.sampling, chance)]] = True
-    return chosen

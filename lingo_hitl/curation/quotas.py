@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from lingo_hitl.curation.pool import Ints
 
 
-def quotas(sizes: Sequence[int], total: int) -> Ints:
+def quotas(sizes: Sequence[int] | Ints, total: int) -> Ints:
     """Deal `total` out in proportion to `sizes`, by largest remainder: int [sizes], which sums to exactly `total`.
 
     Each gets at least one while `total` allows; where it does not, the largest get one each. None gets
@@ -44,7 +43,7 @@ def quotas(sizes: Sequence[int], total: int) -> Ints:
     return dealt
 
 
-def cell_quotas(groups: Sequence[int], sizes: Sequence[int], total: int) -> Ints:
+def cell_quotas(groups: Sequence[int] | Ints, sizes: Sequence[int] | Ints, total: int) -> Ints:
     """`quotas` of cells that lie in length groups: where `total` cannot reach every cell, it reaches every group alike.
 
     Args:

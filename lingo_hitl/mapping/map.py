@@ -33,8 +33,8 @@ def map_rows(rows: pa.Table, config: MapConfig) -> Outcome:
     """
     seconds = _Stopwatch()
     texts = [main_text(row) for row in rows.to_pylist()]
-    encoder = load_encoder(config.encoder, device=config.device)
-    fluency = load_causal_lm(config.perplexity, device=config.device) if config.perplexity else None
+    encoder = load_encoder(config.encoder, pooling=config.pooling, dtype=config.dtype, device=config.device)
+    fluency = load_causal_lm(config.perplexity, dtype=config.dtype, device=config.device) if config.perplexity else None
     seconds.lap("models")
     vectors = encoder.encode(texts)
     seconds.lap("vectors")

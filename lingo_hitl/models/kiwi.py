@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lingo_hitl.models.batches import compute_here, encodable
 from lingo_hitl.models.frame_words import ENGLISH_STOPWORDS, FRAME_WORDS
 from lingo_hitl.progress import progress
 
 DIM = 384
+BUDGET = 65_536  # characters analysed between two steps of a progress bar or of a resumable run
 WORST_LOG_PROBABILITY = -20.0  # a morpheme; where the analyser gives up on "가가가가..." it says -2800
 _COMMON_DIRECTIONS = 2
 _VOCABULARY = 70_000  # of the model; only how steeply rarity counts depends on it
@@ -86,16 +88,17 @@ def kiwi() -> Any:
 
 def analyse(texts: Sequence[str], *, what: str = "morphemes") -> list[Analysis]:
     """The best analysis of each text, in order; `what` names the progress bar."""
-    analyses: list[Analysis] = []
     with progress(what, len(texts)) as advance:
-        for start in range(0, len(texts), _CHUNK):
-            # Kiwi thinks in UTF-16, in which a lone surrogate cannot be given back.
-            chunk = [text.encode("utf-8", "replace").decode() for text in texts[start : start + _CHUNK]]
-            for found in kiwi().analyze(chunk):
-                tokens, score = found[0]
-                analyses.append(Analysis(_morphemes(tokens), float(score)))
-                advance()
-    return analyses
+        return list(_analyses(texts, advance))
+
+
+def _analyses(texts: Sequence[str], advance: Callable[[], object] = lambda: None) -> Iterator[Analysis]:
+    for start in range(0, len(texts), _CHUNK):
+        # Kiwi thinks in UTF-16, in which a lone surrogate cannot be given back.
+        for found in kiwi().analyze([encodable(text) for text in texts[start : start + _CHUNK]]):
+            tokens, score = found[0]
+            yield Analysis(_morphemes(tokens), float(score))
+            advance()
 
 
 def perplexity(texts: Sequence[str]) -> NDArray[np.float64]:
@@ -104,9 +107,54 @@ def perplexity(texts: Sequence[str]) -> NDArray[np.float64]:
     Around 20 for natural sentences, hundreds or thousands for scrambled ones. It is a perplexity over
     Kiwi's morphemes and cannot be compared with one over a causal language model's tokens.
     """
-    distinct = list(dict.fromkeys(texts))
-    scores = {text: _perplexity(found) for text, found in zip(distinct, analyse(distinct, what="fluency"), strict=True)}
-    return np.array([scores[text] for text in texts], dtype=np.float64)
+    return KiwiFluency().perplexity(texts)
+
+
+@dataclass(frozen=True)
+class KiwiFluency:
+    """Kiwi as a model of perplexity: for each text its mean NLL in nats and its morphemes; see `perplexity`."""
+
+    name: str = "packaged/kiwi"
+    width: int = 2
+    budget: int = BUDGET
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float64)
+
+    def encode(self, texts: list[str]) -> list[str]:
+        return texts
+
+    def size(self, item: str) -> int:
+        return len(item)
+
+    def compute(self, items: list[str]) -> NDArray[np.float64]:
+        """float64 [n, 2]; NaN for a blank text."""
+        return np.array([[_nll(found), len(found.morphemes)] for found in _analyses(items)]).reshape(-1, 2)
+
+    def perplexity(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        return np.exp(compute_here(self, texts, "perplexity")[:, 0])
+
+
+@dataclass(frozen=True)
+class KiwiVectors:
+    """Kiwi as an encoder; see `sentence_vectors`."""
+
+    width: int = DIM
+    budget: int = BUDGET
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def encode(self, texts: list[str]) -> list[str]:
+        return texts
+
+    def size(self, item: str) -> int:
+        return len(item)
+
+    def compute(self, items: list[str]) -> NDArray[np.float32]:
+        return sentence_vectors(items)
 
 
 def sentence_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -114,11 +162,10 @@ def sentence_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
     from threadpoolctl import threadpool_limits
 
     vectors = np.zeros((len(texts), DIM), dtype=np.float32)
-    analyses = analyse(texts, what="vectors")
     # Thousands of products of 384 x 384: threads would spend more time waiting for each other.
     with threadpool_limits(1, "blas"):
         space = meanings()
-        for row, found in enumerate(analyses):
+        for row, found in enumerate(_analyses(texts)):
             total = np.zeros(DIM)
             for morpheme in found.morphemes:
                 if weight := space.weight(morpheme):
@@ -239,10 +286,10 @@ def _part_of_speech(tag: str) -> str:
     return tag.split("-", 1)[0]
 
 
-def _perplexity(found: Analysis) -> float:
+def _nll(found: Analysis) -> float:
     if not found.morphemes:
         return math.nan
-    return math.exp(-max(found.score / len(found.morphemes), WORST_LOG_PROBABILITY))
+    return -max(found.score / len(found.morphemes), WORST_LOG_PROBABILITY)
 
 
 def _signs(piece: str) -> Vector:

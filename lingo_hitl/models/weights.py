@@ -1,7 +1,8 @@
-"""Causal language models on this machine: where they lie, how they are loaded, once a process."""
+"""Models on this machine: what names them, where they lie, how they are loaded."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import threading
 from collections.abc import Iterator
@@ -54,9 +55,7 @@ def load_weights(source: str, device: str | None = None) -> Weights:
         UserError: no such folder, a folder without model or tokenizer, a hub id that cannot be had,
             an unknown device.
     """
-    import torch
-
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = device_of(device)
     with _loading:
         if (source, chosen) not in _loaded:
             _loaded[source, chosen] = _load(source, chosen)
@@ -75,22 +74,50 @@ def _load(source: str, device: str) -> Weights:
 
     path = model_folder(source)
     model: Any
-    try:
+    with loading(f"transformers/{source}", device):
         place = torch.device(device)
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
         if place.type == "cpu" and model.dtype in (torch.float16, torch.bfloat16):
             fast = torch.backends.cpu.get_cpu_capability() == "AVX512"
             model = model.to(torch.bfloat16 if fast else torch.float32)
         model = model.to(place).eval()
-    except (OSError, ValueError, RuntimeError, ImportError, AssertionError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(
-            f"transformers/{source}: cannot be loaded on '{device}' ({first[:300]}). "
-            "Expected a folder saved by transformers, or a hub id that this machine can reach."
-        ) from error
-    return Weights(source, model, tokenizer, context_of(model, tokenizer))
+    return Weights(source, model, tokenizer, context_of(model.config, tokenizer))
+
+
+def source_of(spec: str) -> str | None:
+    """The folder or hub id that `spec` names: `transformers/<it>` or, where it has a slash or is a folder, it alone.
+
+    >>> source_of("transformers/gpt2"), source_of("EleutherAI/polyglot-ko-1.3b"), source_of("packaged/kiwi")
+    ('gpt2', 'EleutherAI/polyglot-ko-1.3b', None)
+    """
+    provider, slash, rest = spec.partition("/")
+    if provider == "transformers" and slash:
+        return rest or None
+    if provider == "packaged":
+        return None
+    return spec if slash or (spec and Path(spec).expanduser().is_dir()) else None
+
+
+def files_of(source: str) -> dict[str, list[int]]:
+    """Size and time of last change (ns) of each file of a model's folder; nothing for a hub id.
+
+    Raises:
+        UserError: as `model_folder`.
+    """
+    folder = Path(model_folder(source))
+    if not folder.is_dir():
+        return {}
+    files = {path.relative_to(folder): path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
+    shown = {name: about for name, about in files.items() if not any(part.startswith(".") for part in name.parts)}
+    return {name.as_posix(): [about.st_size, about.st_mtime_ns] for name, about in shown.items()}
+
+
+def device_of(device: str | None) -> str:
+    """`device`, or where none is named a GPU, or where there is none the CPU."""
+    import torch
+
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def model_folder(source: str) -> str:
@@ -101,40 +128,83 @@ def model_folder(source: str) -> str:
         return source
     if not path.is_dir():
         raise UserError(
-            f"transformers/{source}: no such folder (looked at {path.absolute()}). "
+            f"{source}: no such folder (looked at {path.absolute()}). "
             "Expected a folder saved by transformers, or a hub id such as owner/name."
         )
     if not (path / "config.json").is_file():
-        raise UserError(
-            f"transformers/{source}: the folder has no config.json. Expected a model saved by transformers."
-        )
+        raise UserError(f"{source}: the folder has no config.json. Expected a model saved by transformers.")
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
         raise UserError(
-            f"transformers/{source}: the folder has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). "
+            f"{source}: the folder has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). "
             "Save it there with tokenizer.save_pretrained(folder)."
         )
     return str(path.absolute())
 
 
-def context_of(model: Any, tokenizer: Any) -> int:
-    config = model.config.get_text_config()
+def context_of(config: Any, tokenizer: Any, *, taken: int = 0, otherwise: int = 4096) -> int:
+    """The most tokens that a model takes at once.
+
+    Args:
+        taken: positions that no token can have.
+        otherwise: where neither the model's configuration nor its tokenizer says.
+    """
+    config = config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < 10**7]
-    return int(min(limits, default=4096))
+    limits = [positions - taken if positions else None, tokenizer.model_max_length]
+    return int(min((limit for limit in limits if limit and 0 < limit < 10**7), default=otherwise))
+
+
+def need_torch(spec: str) -> None:
+    """Fail where the packages are not installed that run models.
+
+    Raises:
+        UserError: torch or transformers is missing.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
+        raise UserError(f"{spec}: needs torch and transformers. Run `pip install 'lingo-hitl[local]'`.")
+
+
+@contextmanager
+def loading(spec: str, device: str) -> Iterator[None]:
+    """While a model is loaded: quiet, and whatever goes wrong is told in one line.
+
+    Raises:
+        UserError: nothing could be loaded, whatever the library's own error was.
+    """
+    try:
+        with quiet_transformers():
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # each file format and each client of a hub has errors of its own
+        raise UserError(
+            f"{spec}: cannot be loaded on '{device}' ({first_line(error)}). "
+            "Expected a folder saved by transformers, or a hub id that this machine can reach."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text that says something, at most 300 characters; else the error's kind."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line[:300] for line in lines if line), type(error).__name__)
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' progress bars and advice while a model is loaded."""
+    """Without progress bars, advice and lines about retries while a model is loaded."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()
+    hub = logging.getLogger("huggingface_hub")
+    hub_before = hub.level
+    hub.setLevel(logging.ERROR)
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
+        hub.setLevel(hub_before)
         transformers_logging.set_verbosity(before)
         if bars:
             transformers_logging.enable_progress_bar()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingo_hitl.config import Corpus
-from lingo_hitl.errors import UserError
 from lingo_hitl.corpus.seeds import TEXT_LIMIT, corpus_hashes, language_of, read_corpus
+from lingo_hitl.errors import UserError
 from lingo_hitl.records import CORPUS
 
 PAIRS = [
@@ -125,6 +125,7 @@ def test_id_language_source_and_limit_come_from_the_config(tmp_path):
         ("Python의 list를 설명해 줘", "ko"),
         ("What does 안녕 mean in English?", "en"),
         ("123", "en"),
+        ("요약해 줘 https://www.example.org/a/very/long/address/in/latin/letters", "ko"),
     ],
 )
 def test_language_is_told_by_the_share_of_hangul(text, language):

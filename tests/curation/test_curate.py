@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lingo_hitl.config import CurateConfig, KoQualityConfig
 from lingo_hitl.curation.curate import curate
+from lingo_hitl.errors import UserError
 from tests.release.rows import conversation, instruction, pair, table
 
 
@@ -63,6 +64,39 @@ def test_each_task_is_sampled_by_itself_and_keeps_its_order():
     order = [row["id"] for row in rows]
     assert [row["id"] for row in kept] == sorted((row["id"] for row in kept), key=order.index)
     assert {(row["length"], row["sample_cluster"]) for row in kept if row["task"] == "preference"} == {(4, -1)}
+
+
+def test_the_better_rated_of_near_duplicates_is_sampled():
+    prompts = ["밤하늘의 별은 왜 반짝이는지 쉽게 설명해 주세요", "김치를 오래 두고 먹으려면 어떻게 해야 하나요?"]
+    rows = [
+        instruction(prompt + ending, "답", rating=rating, perplexity=5.0, vector=[1.0, 0.0])
+        for prompt in prompts
+        for ending, rating in [("", 3), ("!", 5), (".", 4)]
+    ]
+    found = outcome(rows, koquality=KoQualityConfig(length_groups=1, clusters=2, ratio=1 / 3))
+    assert found.rows["instruction"].to_pylist() == [prompt + "!" for prompt in prompts]
+    assert found.report["drops_by_task"]["instruction"] == {"near-duplicate of a row that stands for it": 4}
+    apart = KoQualityConfig(length_groups=1, clusters=2, ratio=0.5, near_duplicates=None)
+    assert outcome(rows, koquality=apart).report["samples"]["instruction"]["selected"] == 3
+
+
+def test_the_original_sampling_loses_rows_with_a_reason_and_stops_where_it_stops():
+    rows = [instruction(f"질문 {n}", "답", perplexity=float(n), vector=[1.0, float(n)]) for n in range(6)]
+    rows.append(instruction("별", "답", perplexity=None, vector=[1.0, 0.0]))
+    exact = KoQualityConfig(method="exact", length_groups=1, clusters=1, ratio=0.5)
+    found = outcome(rows, koquality=exact)
+    assert found.rows["instruction"].to_pylist() == ["질문 0", "질문 2", "질문 4"]
+    assert found.dropped[-1]["reason"] == "no perplexity, as for a text of one token: the original drops it"
+    with pytest.raises(UserError, match=r"has 6 rows .*, fewer than the 7 clusters"):
+        outcome(rows, koquality=exact.model_copy(update={"clusters": 7}))
+
+
+def test_vectors_of_another_length_count_as_none():
+    vectors = [[1.0, 0.0], [0.0, 1.0], [1.0], None, [1.0, float("nan")], [1.0, None]]
+    rows = [instruction(f"질문 {n}", "답", perplexity=1.0, vector=vector) for n, vector in enumerate(vectors)]
+    found = outcome(rows, koquality=KoQualityConfig(length_groups=1, clusters=2))
+    assert [cluster == -1 for cluster in found.rows["sample_cluster"].to_pylist()] == [False] * 2 + [True] * 4
+    assert len(set(found.rows["sample_cluster"].to_pylist()[:2])) == 2
 
 
 def test_an_empty_table_and_a_single_row():

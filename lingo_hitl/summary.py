@@ -1,0 +1,33 @@
+"""What a stage prints when it is done: one line, and below it what a person wants to know of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from lingo_hitl.stages import Manifest
+
+
+def tell(manifest: Manifest, *, as_json: bool = False) -> None:
+    """Print a stage's counts and its commonest reasons for drops, or its whole manifest as JSON."""
+    if as_json:
+        print(json.dumps(asdict(manifest), ensure_ascii=False))
+        return
+    done = "done before" if manifest.skipped else f"{manifest.seconds:.1f} s"
+    print(f"{manifest.stage:10} {manifest.rows_out:>7} rows  {manifest.rows_dropped:>5} dropped  {done}", flush=True)
+    if manifest.unfinished:
+        print("           some replies failed for now: the same command asks for them again")
+    for line in _details(manifest):
+        print(f"           {line}")
+
+
+def _details(manifest: Manifest) -> list[str]:
+    lines = [f"dropped {count}: {reason}" for reason, count in list(manifest.drops.items())[:5]]
+    for name, counts in manifest.report.get("datasets", {}).items():
+        lines.append(f"{name}: " + (", ".join(f"{count} {what}" for what, count in counts.items() if count) or "empty"))
+    for what in ("answers_to_rows_that_are_no_longer_here", "answers_about_a_text_changed_in_argilla"):
+        if count := manifest.report.get(what):
+            lines.append(f"{count} {what.replace('_', ' ')}; the ledger keeps them")
+    if (before := manifest.report.get("batches done before")) and not manifest.skipped:
+        lines.append(f"{before} of {manifest.report['batches']} batches were done before it was interrupted")
+    return lines
