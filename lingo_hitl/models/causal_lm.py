@@ -28,8 +28,9 @@ from lingo_hitl.models.windows import KOQUALITY_TOKENS, Window, koquality_window
 Windows = Literal["weighted", "koquality"]
 
 _LOGITS = 64_000_000  # tokens x vocabulary held at once where a model gives no less: 256 MB in float32
-_ROWS_ON_CPU = 256  # of logits computed at once: fewer make a slow matrix product, more leave the cache
-_ROWS_ON_GPU = 4096
+_HEAD_ROWS_ON_CPU = 256  # of logits computed at once: fewer make a slow matrix product, more leave the cache
+_LOGITS_ON_GPU = 2**27
+_LOSS_ROWS_ON_CPU = 16  # of logits whose softmax is taken at once, in the innermost cache
 
 Floats = NDArray[np.float64]
 
@@ -90,7 +91,7 @@ class PerplexityModel:
         if source is None:
             raise UserError(
                 f"perplexity model '{self.spec}' is not known. Expected packaged/kiwi, transformers/<path or hub id>, "
-                "a folder, or a hub id such as EleutherAI/polyglot-ko-1.3b."
+                "a folder, or a hub id such as EleutherAI/polyglot-ko-1.3b; check map.perplexity or --perplexity-model."
             )
         return source
 
@@ -259,15 +260,16 @@ class CausalLM:
         """Cross-entropy of each target, float32 [n]; `states` [n, hidden size], or logits where there is no head."""
         import torch
 
-        blocks = math.ceil(len(targets) / (_ROWS_ON_CPU if self.device == "cpu" else _ROWS_ON_GPU))
+        cpu = self.device == "cpu"
+        vocabulary = self.config.get_text_config().vocab_size
+        blocks = math.ceil(len(targets) / (_HEAD_ROWS_ON_CPU if cpu else max(64, _LOGITS_ON_GPU // vocabulary)))
         losses = []
         for block, wanted in zip(states.tensor_split(blocks), targets.tensor_split(blocks), strict=True):
             logits = (self._head(block) if self._head else block).float()
-            likely = logits.gather(1, wanted[:, None])
-            top = logits.amax(dim=1, keepdim=True)
-            # In place: a second array of this size would push the first out of the cache.
-            losses.append(logits.sub_(top).exp_().sum(dim=1, keepdim=True).log_().add_(top).sub_(likely))
-        return torch.cat(losses)[:, 0]
+            rows = _LOSS_ROWS_ON_CPU if cpu else len(logits)
+            for piece, target in zip(logits.split(rows), wanted.split(rows), strict=True):
+                losses.append(torch.nn.functional.cross_entropy(piece, target, reduction="none"))
+        return torch.cat(losses)
 
 
 def load_causal_lm(spec: str, *, dtype: DType = "float32", device: str | None = None) -> Fluency:

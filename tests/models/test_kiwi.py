@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingo_hitl.models.kiwi import DIM, hashed_word, perplexity, sentence_vectors
+from lingo_hitl.models.kiwi import DIM, analyse, hashed_word, perplexity, sentence_vectors
 
 NATURAL = "나는 오늘 아침에 학교에 갔다."
 SCRAMBLED = "학교에 아침 갔다에 나는 오늘을."
@@ -73,3 +73,13 @@ def test_a_vector_depends_on_its_text_alone(texts):
     assert np.isfinite(together).all()
     for text, vector in zip(texts, together, strict=True):
         assert sentence_vectors([text])[0].tobytes() == vector.tobytes()
+
+
+def test_a_very_long_text_is_read_in_pieces_and_loses_nothing():
+    sentence = "긴 글은 나누어 읽습니다. "
+    found = analyse([sentence * 1000, "띄" * 10_000])
+    assert (
+        "".join(m.form for m in found[0].morphemes) == "".join(m.form for m in analyse([sentence])[0].morphemes) * 1000
+    )
+    assert sum(len(m.form) for m in found[1].morphemes) == 10_000
+    assert perplexity([sentence * 1000])[0] == pytest.approx(perplexity([sentence * 100])[0], rel=0.05)
