@@ -85,7 +85,8 @@ class VectorModel:
         if source is None:
             raise UserError(
                 f"encoder '{self.spec}' is not known. Expected packaged/kiwi, packaged/minilm, "
-                "transformers/<path or hub id>, a folder, or a hub id such as BM-K/KoSimCSE-roberta-multitask; check map.encoder or --encoder."
+                "transformers/<path or hub id>, a folder, or a hub id such as BM-K/KoSimCSE-roberta-multitask; "
+                "check map.encoder or --encoder."
             )
         return source
 

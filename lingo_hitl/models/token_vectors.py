@@ -117,7 +117,7 @@ class PlainEncoder:
             network, info = AutoModel.from_pretrained(
                 self.path, dtype=getattr(torch, self.source.dtype), output_loading_info=True
             )
-            network = network.to(self.device).eval()
+            network = (network.get_encoder() if self.config.is_encoder_decoder else network).to(self.device).eval()
         absent = {name for name in info["missing_keys"] if name.startswith("pooler.")}
         if untrained := sorted(info["missing_keys"] - absent):
             raise UserError(

@@ -146,6 +146,21 @@ def test_auto_takes_the_pooler_where_it_was_trained_else_the_mean(tiny_roberta, 
         np.testing.assert_allclose(found, one_by_one(folder, pooling, SENTENCES), atol=1e-5)
 
 
+def test_of_an_encoder_with_a_decoder_the_first_half_is_used(tiny_roberta, tmp_path):
+    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+    sizes = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=12, pad_token_id=1, **sizes)).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_roberta)
+    tokenizer.save_pretrained(tmp_path)
+    with torch.inference_mode():
+        tokens = tokenizer(SENTENCES[6], return_tensors="pt")["input_ids"]
+        expected = model.encoder(tokens).last_hidden_state[0].mean(dim=0)
+    found = compute(VectorModel(str(tmp_path), device="cpu").load(), SENTENCES[5:8])[1]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_a_pooler_of_random_weights_is_refused(without_pooler):
     with pytest.raises(UserError, match="no trained pooler"):
         load_encoder(str(without_pooler), pooling="pooler", device="cpu")
