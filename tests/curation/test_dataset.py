@@ -9,6 +9,8 @@ from lingo_hitl.curation.dataset import koquality
 from lingo_hitl.curation.run import ROWS
 from lingo_hitl.errors import UserError
 
+pytestmark = pytest.mark.model
+
 MODELS = {"perplexity_model": "packaged/kiwi", "encoder": "packaged/kiwi"}
 QUESTIONS = [
     f"{subject}에 대해 {ask}"

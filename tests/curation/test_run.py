@@ -22,6 +22,8 @@ from lingo_hitl.models import checkpoint
 from tests.models.test_checkpoint import records
 from tests.test_cli import lingo, refused
 
+pytestmark = pytest.mark.model  # each run of the command line takes seconds
+
 KIWI = ("--perplexity-model", "packaged/kiwi", "--encoder", "packaged/kiwi")
 SMALL = ("--length-groups", "2", "--clusters", "3", "--ratio", "0.1")
 
@@ -211,7 +213,6 @@ def golden_run(golden: Path, folder: Path, *options: str) -> Path:
     )
 
 
-@pytest.mark.model
 def test_exact_gives_what_the_original_code_gave(golden, tmp_path):
     """The golden rows, from the texts on: row loss, order, groups, numbers, and every deterministic selection."""
     out = golden_run(
@@ -264,7 +265,6 @@ def test_exact_gives_what_the_original_code_gave(golden, tmp_path):
     assert checked == 6
 
 
-@pytest.mark.model
 def test_kill_9_in_each_stage_and_the_same_command_gives_the_same_and_no_batch_twice(golden, tmp_path):
     options = ("--length-groups", "5", "--clusters", "10", "--ratio", "0.1", "--method", "balanced")
     (tmp_path / "calm").mkdir()
