@@ -207,7 +207,7 @@ class KoQualityConfig(Section):
     clusters: int = Field(10, ge=1)  # in each length group
     ratio: float = Field(1.0, gt=0, le=1)
     sampling: Literal["ppl", "ppl_h", "rand"] = "ppl"
-    seed: int = 42
+    seed: int = Field(42, ge=0, lt=2**32)
     # The rest is for `balanced` only.
     keep_perplexity: tuple[Share, Share] = (0.0, 1.0)  # quantiles: rows outside are never sampled
     near_duplicates: float | None = Field(0.8, gt=0, le=1)  # Jaccard similarity from which two rows count as one
@@ -247,12 +247,12 @@ class ReleaseConfig(Section):
 
 
 class Project(Section):
-    """A whole project: `project`, `corpus` and `generate` must be given, the rest has defaults."""
+    """A whole project: `project` and `corpus` must be given, the rest has defaults."""
 
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     workdir: Path  # work/<project> where absent
     corpus: list[Corpus] = Field(min_length=1)
-    generate: GenerateConfig
+    generate: GenerateConfig = GenerateConfig(instruction=InstructionConfig())  # rows as they are
     judge: JudgeConfig = JudgeConfig()
     map: MapConfig = MapConfig()
     argilla: ArgillaConfig = ArgillaConfig()

@@ -29,9 +29,11 @@ PUBLISHED = {"length_groups": 5, "clusters": 100, "ratio": 0.01}
 class _ConfigOrCommand(TyperGroup):
     """`curate project.yaml` is `curate project project.yaml`: the stage is called like all others."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        is_file = args and args[0] not in self.commands and Path(args[0]).suffix.lower() in (".yaml", ".yml")
-        return super().resolve_command(ctx, ["project", *args] if is_file else args)
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        named = any(arg in self.commands for arg in args) or bool({"-h", "--help"} & set(args))
+        if args and not named and (args[0].startswith("-") or Path(args[0]).suffix or Path(args[0]).is_file()):
+            args = ["project", *args]
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -51,7 +53,9 @@ Input = Annotated[
     typer.Option("--input", help="A corpus: JSONL, JSON, CSV, TSV, Parquet, a `datasets` folder; several may follow."),
 ]
 More = Annotated[list[Path] | None, typer.Argument(help="More of --input.", hidden=True)]
-ProjectFile = Annotated[Path | None, typer.Option("--config", help="A project's YAML: its corpora, models, settings.")]
+ProjectFile = Annotated[
+    Path | None, typer.Option("--config", help="A project's YAML: its corpora, its map's models, its curate section.")
+]
 Preset = Annotated[str | None, typer.Option(help="How all --input are laid out.", rich_help_panel=SOURCES)]
 IdColumn = Annotated[str | None, typer.Option(help="Keep these ids.", rich_help_panel=SOURCES)]
 InstructionColumn = Annotated[str | None, typer.Option(help="Found where absent.", rich_help_panel=SOURCES)]
@@ -62,6 +66,9 @@ QualityColumn = Annotated[
 ]
 Deduplicate = Annotated[
     str | None, typer.Option(help="none, exact or near: rows left out before all else.", rich_help_panel=SOURCES)
+]
+Similarity = Annotated[
+    float | None, typer.Option(help="From which near counts; 0.8 where absent.", rich_help_panel=SOURCES)
 ]
 Languages = Annotated[list[str] | None, typer.Option("--language", help="Keep only ko or en.", rich_help_panel=SOURCES)]
 PerplexityModel = Annotated[
@@ -107,18 +114,18 @@ class _Plan:
 
     @property
     def perplexity_model(self) -> ModelSource:
-        from lingo_hitl.models.causal_lm import PerplexityModel, Windows
+        from lingo_hitl.curation import run
 
-        windows: Windows = "koquality" if self.koquality.method == "exact" else "weighted"
-        spec = self.models.perplexity or PERPLEXITY_MODEL
-        return PerplexityModel(spec, dtype=self.models.dtype, device=self.models.device, windows=windows)
+        if self.models.perplexity is None:
+            raise UserError("map.perplexity is null; KoQuality needs a model there, or as --perplexity-model.")
+        return run.perplexity_model(self.models.perplexity, self.koquality, self.models.dtype, self.models.device)
 
     @property
     def encoder(self) -> ModelSource:
-        from lingo_hitl.models.encoder import VectorModel
+        from lingo_hitl.curation import run
 
-        spec, pooling = self.models.encoder, self.models.pooling
-        return VectorModel(spec, pooling=pooling, dtype=self.models.dtype, device=self.models.device)
+        models = self.models
+        return run.encoder(models.encoder, self.koquality, models.pooling, models.dtype, models.device)
 
     @property
     def crew(self) -> Crew:
@@ -151,6 +158,7 @@ def run(
     output_column: OutputColumn = None,
     quality_column: QualityColumn = None,
     deduplicate: Deduplicate = None,
+    similarity: Similarity = None,
     language: Languages = None,
     perplexity_model: PerplexityModel = None,
     encoder: EncoderModel = None,
@@ -199,7 +207,7 @@ def prepare(
     output_column: OutputColumn = None,
     quality_column: QualityColumn = None,
     deduplicate: Deduplicate = None,
-    similarity: Annotated[float | None, typer.Option(help="For near; 0.8 where absent.")] = None,
+    similarity: Similarity = None,
     language: Languages = None,
     method: Method = None,
 ) -> None:
@@ -225,7 +233,7 @@ def perplexity(
     """The perplexity of each instruction under a causal language model."""
     from lingo_hitl.curation import run as koquality
 
-    plan = _plan(ctx.params)
+    plan = _plan(ctx.params, folder)
     tell(koquality.perplexity(folder, plan.perplexity_model, plan.crew))
 
 
@@ -243,7 +251,7 @@ def embedding(
     """The vector of each instruction."""
     from lingo_hitl.curation import run as koquality
 
-    plan = _plan(ctx.params)
+    plan = _plan(ctx.params, folder)
     tell(koquality.embedding(folder, plan.encoder, plan.crew))
 
 
@@ -260,7 +268,7 @@ def clusters(
     """Length groups, and k-means clusters in each."""
     from lingo_hitl.curation import run as koquality
 
-    tell(koquality.clusters(folder, _plan(ctx.params).koquality))
+    tell(koquality.clusters(folder, _plan(ctx.params, folder).koquality))
 
 
 @app.command()
@@ -280,7 +288,7 @@ def sampling(
     """Pick from the clusters, write the sample and its report."""
     from lingo_hitl.curation import run as koquality
 
-    manifest = koquality.sampling(folder, _plan(ctx.params, grouped_in=folder).koquality)
+    manifest = koquality.sampling(folder, _plan(ctx.params, folder).koquality)
     if not as_json:
         tell(manifest)
     _conclude(manifest, folder, as_json=as_json)
@@ -302,7 +310,7 @@ def sweep(
 
     found = koquality.sweep(
         folder,
-        _plan({"method": method, "seed": seed}).koquality,
+        _plan({"method": method, "seed": seed}, folder).koquality,
         length_groups=_each("length_groups", length_groups),
         cluster_counts=_each("clusters", clusters),
         ratios=_each("ratio", ratio),
@@ -311,8 +319,8 @@ def sweep(
     print(f"{found.num_rows} combinations: {folder / 'sweep.html'} and {folder / 'sweep.parquet'}")
 
 
-def _plan(params: dict[str, Any], *, grouped_in: Path | None = None) -> _Plan:
-    """Options over the project's file over the defaults."""
+def _plan(params: dict[str, Any], folder: Path | None = None) -> _Plan:
+    """Options over what the stages in `folder` were made with, over the project's file, over the defaults."""
     corpora: list[Corpus] = []
     models = {"perplexity": PERPLEXITY_MODEL, "encoder": ENCODER}
     settings: dict[str, Any] = dict(PUBLISHED)
@@ -320,10 +328,9 @@ def _plan(params: dict[str, Any], *, grouped_in: Path | None = None) -> _Plan:
     if params.get("config"):
         project = load_project(params["config"])
         corpora, models = list(project.corpus), project.map.model_dump()
-        settings = project.curate.koquality.model_dump() if project.curate.koquality else settings
-        preparation = project.curate.prepare.model_dump()
-    if grouped_in is not None and (grouped := read_manifest(grouped_in, "clusters")):
-        settings |= grouped.config
+        settings |= project.curate.koquality.model_dump(exclude_unset=True) if project.curate.koquality else {}
+        preparation = project.curate.prepare.model_dump(exclude_unset=True)
+    settings |= _settled(folder) if folder else {}
     corpora += _sources(params)
     if "out" in params and not corpora:
         raise UserError("no corpus to read. Give files with --input, or a project's YAML with --config.")
@@ -349,6 +356,15 @@ def _plan(params: dict[str, Any], *, grouped_in: Path | None = None) -> _Plan:
     )
 
 
+def _settled(folder: Path) -> dict[str, Any]:
+    """The settings with which the stages before were made, so that nobody has to repeat them."""
+    from lingo_hitl.curation.run import GROUPING
+
+    prepared, grouped = read_manifest(folder, "prepare"), read_manifest(folder, "clusters")
+    found = {name: grouped.config[name] for name in GROUPING if name in grouped.config} if grouped else {}
+    return {**found, "method": "exact" if prepared.config.get("exact") else "balanced"} if prepared else found
+
+
 def _sources(params: dict[str, Any]) -> list[Corpus]:
     columns = {
         name: params[f"{name}_column"]
@@ -356,6 +372,8 @@ def _sources(params: dict[str, Any]) -> list[Corpus]:
         if params.get(f"{name}_column")
     }
     paths = [*(params.get("inputs") or []), *(params.get("more") or [])]
+    if not paths and (columns or params.get("preset")):
+        raise UserError("columns and --preset are of --input, and there is none. In a project's YAML: corpus.columns.")
     return [
         checked(Corpus, {"path": str(expanded(path)), "preset": params.get("preset"), "columns": columns})
         for path in paths

@@ -27,13 +27,15 @@ def progress(what: str, total: int) -> Iterator[Advance]:
             task = bar.add_task(what, total=total)
             yield lambda steps=1: bar.advance(task, steps)
         return
-    done, last = 0, time.monotonic()
+    done, started = 0, time.monotonic()
+    last = started
 
     def advance(steps: int = 1) -> None:
         nonlocal done, last
         done += steps
         if time.monotonic() - last >= LOG_EVERY_S:
             last = time.monotonic()
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            left = (last - started) / done * (total - done) if done else 0
+            print(f"{what}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
 
     yield advance

@@ -59,6 +59,13 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
         raise UserError(f"{path}: refers to itself (an alias inside its own anchor). Write it out.") from error
     return project.model_copy(
         update={
+            "map": project.map.model_copy(
+                update={
+                    name: str((folder / spec).resolve())
+                    for name in ("encoder", "perplexity")
+                    if (spec := getattr(project.map, name)) and (folder / spec).is_dir()
+                }
+            ),
             "workdir": (expanded(workdir) if workdir else folder / expanded(project.workdir)).resolve(),
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
             "generate": _with_personas(project.generate, folder),
@@ -76,8 +83,11 @@ def checked(section: type[SectionT], values: Mapping[str, Any]) -> SectionT:
         return section.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
-        option = "--" + str(fault["loc"][0]).replace("_", "-") if fault["loc"] else section.__name__
         message = fault["msg"].removeprefix("Value error, ")
+        if not fault["loc"]:
+            raise UserError(f"{message}.") from error
+        name = str(fault["loc"][0]).replace("_", "-")
+        option = f"--{'language' if name == 'languages' else name}"
         raise UserError(f"{option}: {message[0].lower()}{message[1:]} (found {_short(fault['input'])}).") from error
 
 

@@ -48,7 +48,7 @@ VERSIONED = (
 class Outcome:
     """What a stage made: the rows that go on, those that do not, and figures worth telling."""
 
-    rows: pa.Table
+    rows: pa.Table | Path  # or a Parquet file, for rows that need not be in memory at once
     dropped: list[Row] | pa.Table = field(default_factory=list)  # made by `records.dropped`
     report: dict[str, Any] = field(default_factory=dict)  # plain JSON values, shown after the run
     rows_in: int | None = None  # where it is not the rows and the dropped rows together
@@ -157,6 +157,9 @@ def run_stage(
     fingerprint = _sha256_of([name, plain, dict(inputs), versions["lingo-hitl"]])
     with _locked(workdir, patience_s):
         _sweep(workdir, name)
+        folder = workdir / name
+        if folder.exists() and not (folder / "manifest.json").exists() and any(folder.iterdir()):
+            raise UserError(f"{folder} is there, and no earlier run made it. Choose another folder, or move it away.")
         before = read_manifest(workdir, name)
         redo = always or before is None or before.unfinished or before.fingerprint != fingerprint
         if before and not redo and _is_whole(workdir / name, before):
@@ -166,7 +169,11 @@ def run_stage(
         folder = workdir / f".{name}.new"
         folder.mkdir(parents=True)
         dropped = outcome.dropped if isinstance(outcome.dropped, pa.Table) else to_table(outcome.dropped, DROPPED)
-        pq.write_table(outcome.rows, folder / "rows.parquet", compression="zstd")
+        if isinstance(outcome.rows, Path):
+            link_or_copy(outcome.rows, folder / "rows.parquet")
+        else:
+            pq.write_table(outcome.rows, folder / "rows.parquet", compression="zstd")
+        rows_out = pq.read_metadata(folder / "rows.parquet").num_rows
         pq.write_table(dropped, folder / "dropped.parquet", compression="zstd")
         files = {file: file_sha256(path) for file, path in outcome.files.items()}
         manifest = Manifest(
@@ -174,8 +181,8 @@ def run_stage(
             fingerprint=fingerprint,
             config=plain,
             inputs=dict(inputs),
-            rows_in=outcome.rows.num_rows + dropped.num_rows if outcome.rows_in is None else outcome.rows_in,
-            rows_out=outcome.rows.num_rows,
+            rows_in=rows_out + dropped.num_rows if outcome.rows_in is None else outcome.rows_in,
+            rows_out=rows_out,
             rows_dropped=dropped.num_rows,
             drops=dict(Counter(dropped["reason"].to_pylist()).most_common()),
             output_sha256=file_sha256(folder / "rows.parquet"),
@@ -222,9 +229,9 @@ def _sha256_of(value: Any) -> str:
 
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
-    rows = folder / "rows.parquet"
     there = all((folder / name).is_file() for name in ("rows.parquet", "dropped.parquet", *manifest.files))
-    return there and file_sha256(rows) == manifest.output_sha256
+    made = {"rows.parquet": manifest.output_sha256, **manifest.files}
+    return there and all(file_sha256(folder / name) == sha256 for name, sha256 in made.items())
 
 
 def _replace(folder: Path, fresh: Path) -> None:

@@ -28,6 +28,16 @@ def _details(manifest: Manifest) -> list[str]:
     for what in ("answers_to_rows_that_are_no_longer_here", "answers_about_a_text_changed_in_argilla"):
         if count := manifest.report.get(what):
             lines.append(f"{count} {what.replace('_', ' ')}; the ledger keeps them")
+    for source, about in manifest.report.get("sources", {}).items():
+        if count := about.get("without output"):
+            lines.append(f"{source}: {count} rows have no output")
+    asked, got = manifest.report.get("asked for"), manifest.report.get("selected")
+    if asked is not None and asked != got and "note" not in manifest.report:
+        lines.append(f"{asked} were asked for: the original rounds in each cluster, which gives {got}")
+    if lost := manifest.report.get("lost, of one token"):
+        lines.append(f"{lost} rows of one token are lost, as the original loses them")
+    if note := manifest.report.get("note"):
+        lines.append(note)
     if (before := manifest.report.get("batches done before")) and not manifest.skipped:
         lines.append(f"{before} of {manifest.report['batches']} batches were done before it was interrupted")
     return lines

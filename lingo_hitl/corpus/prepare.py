@@ -275,6 +275,9 @@ def _report(table: pa.Table, drops: Counter[tuple[str, str]]) -> dict[str, Any]:
         if len(kept):
             report[source]["length"] = {"mean": round(float(kept.mean()), 1), "median": float(np.median(kept))}
             report[source]["languages"] = {}
+    bare = table.filter(pc.equal(table["output"], ""))["source"].value_counts().to_pylist()
+    for row in bare:
+        report[row["values"]]["without output"] = row["counts"]
     for row in sorted(languages.to_pylist(), key=lambda row: -row["count_all"]):
         report[row["source"]]["languages"][row["language"]] = row["count_all"]
     return {"sources": report}

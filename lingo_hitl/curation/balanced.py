@@ -19,6 +19,7 @@ from lingo_hitl.curation.grouping import (
 )
 from lingo_hitl.curation.pool import NO_VECTOR, Cells, Choice, Floats, Ints, Pool, Reason
 from lingo_hitl.curation.quotas import cell_quotas
+from lingo_hitl.progress import progress
 
 
 def cells(pool: Pool, config: KoQualityConfig) -> Cells:
@@ -34,13 +35,16 @@ def cells(pool: Pool, config: KoQualityConfig) -> Cells:
     usable = pool.vector_of != NO_VECTOR
     usable[usable] = finite(pool.vectors)[pool.vector_of[usable]]
     found = np.full(len(pool), NO_CLUSTER, dtype=np.int64)
-    for group in range(config.length_groups):
-        members = by_id[(groups[by_id] == group) & usable[by_id]]
-        wanted = pool.vector_of[members]
-        if len(members) > config.mini_batch_above:
-            found[members] = clusters_in_batches(pool.vectors, wanted, config.clusters, config.seed, unit=True)
-        elif len(members):
-            found[members] = clusters(gather(pool.vectors, wanted, unit=True), config.clusters, config.seed)
+    numbers = np.unique(groups[groups >= 0]).tolist()
+    with progress("clusters of length groups", len(numbers)) as advance:
+        for group in numbers:
+            members = by_id[(groups[by_id] == group) & usable[by_id]]
+            wanted = pool.vector_of[members]
+            if len(members) > config.mini_batch_above:
+                found[members] = clusters_in_batches(pool.vectors, wanted, config.clusters, config.seed, unit=True)
+            elif len(members):
+                found[members] = clusters(gather(pool.vectors, wanted, unit=True), config.clusters, config.seed)
+            advance()
     return Cells(groups, found)
 
 
@@ -150,9 +154,13 @@ def _sample(
     stratum = ((places - first[cell] + 1) * quota[cell] - 1) // sizes[cell] + (np.cumsum(quota) - quota)[cell]
     rows, stratum = rows[asked], stratum[asked]
     if quality is not None:
-        order = np.lexsort((np.arange(len(rows)), -quality[rows], stratum))
-        rows, stratum = rows[order], stratum[order]
-    return rows[np.unique(stratum, return_index=True)[1]]
+        best = np.full(int(quota.sum()), -np.inf)
+        np.maximum.at(best, stratum, quality[rows])
+        top = quality[rows] == best[stratum]
+        rows, stratum = rows[top], stratum[top]
+    first, counts = np.unique(stratum, return_index=True, return_counts=True)[1:]
+    # The middle one: with few rows a cluster, the lowest of each stratum would make a sample of low perplexities.
+    return rows[first + (counts - 1) // 2]
 
 
 def _by_chance(rows: Ints, first: Ints, sizes: Ints, quota: Ints, cells: Cells, seed: list[int]) -> Ints:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from lingo_hitl.config import Corpus, DType, KoQualityConfig, Pooling, PrepareConfig
 from lingo_hitl.curation import run as stages
+from lingo_hitl.curation.folders import read_selection, sampled_rows
 from lingo_hitl.curation.koquality import Sampling, Selection
-from lingo_hitl.models.causal_lm import PerplexityModel
-from lingo_hitl.models.encoder import VectorModel
 from lingo_hitl.project_file import checked
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Curation:
     """What KoQuality made of a dataset.
 
     Attributes:
-        rows: every row with the columns of `curation.run.ROWS`, its reason among them.
+        rows: every row with the columns of `curation.folders.ROWS`, its reason among them.
         selected: those that were picked.
         report: counts, settings and measures of the sample; plain JSON values.
         out: the folder with the stages, the files and the pictures; one made for the purpose goes with this object.
@@ -40,7 +41,7 @@ class Curation:
     def at(self, ratio: float, *, sampling: Sampling | None = None) -> Dataset:
         """What another ratio or way of sampling picks from the same clusters; no model runs again, no file changes."""
         again = self.selection.at(ratio, sampling=sampling)
-        return _dataset(stages.rows_of(self.out, again, again.sample_order))
+        return _dataset(sampled_rows(self.out, again))
 
 
 def koquality(
@@ -85,29 +86,32 @@ def koquality(
     config = checked(KoQualityConfig, {**asked, "method": method, **settings})
     named = {"id": id_column, "instruction": instruction_column, "output": output_column, "quality": quality_column}
     folder = out or Path(tempfile.mkdtemp(prefix="koquality-"))
-    source = folder / "dataset.parquet"
-    folder.mkdir(parents=True, exist_ok=True)
-    dataset.to_parquet(str(source))
-    corpus = checked(Corpus, {"path": str(source), "columns": {key: name for key, name in named.items() if name}})
-    manifest = stages.run(
-        [corpus],
-        folder,
-        perplexity_model=PerplexityModel(
-            perplexity_model, dtype, device, windows="koquality" if config.method == "exact" else "weighted"
-        ),
-        encoder=VectorModel(encoder, pooling, dtype, device),
-        config=config,
-        preparation=preparation,
-        crew=crew,
-    )
-    selection = stages.read_selection(folder, config)
-    found = Curation(
-        rows=_dataset(stages.rows_of(folder, selection, selection.order)),
-        selected=_dataset(stages.rows_of(folder, selection, selection.sample_order)),
-        report=manifest.report,
-        out=folder,
-        selection=selection,
-    )
+    try:
+        source = folder / ".dataset.parquet"
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset.to_parquet(str(source))
+        columns = {key: name for key, name in named.items() if name}
+        corpus = checked(Corpus, {"path": str(source), "source": "dataset", "columns": columns})
+        manifest = stages.run(
+            [corpus],
+            folder,
+            perplexity_model=stages.perplexity_model(perplexity_model, config, dtype, device),
+            encoder=stages.encoder(encoder, config, pooling, dtype, device),
+            config=config,
+            preparation=preparation,
+            crew=crew,
+        )
+        found = Curation(
+            rows=_dataset(pq.read_table(folder / "rows.parquet")),
+            selected=_dataset(pq.read_table(folder / "selected.parquet")),
+            report=manifest.report,
+            out=folder,
+            selection=read_selection(folder, config),
+        )
+    except BaseException:
+        if out is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     if out is None:
         weakref.finalize(found, shutil.rmtree, folder, ignore_errors=True)
     return found

@@ -15,6 +15,7 @@ from lingo_hitl.config import KoQualityConfig
 from lingo_hitl.curation.grouping import clusters, finite, gather, quantile_length_groups
 from lingo_hitl.curation.pool import NO_VECTOR, Cells, Choice, Ints, Pool, Reason
 from lingo_hitl.errors import UserError
+from lingo_hitl.progress import progress
 
 LOST = -1
 _STARTS = 10  # of k-means
@@ -41,11 +42,14 @@ def cells(pool: Pool, config: KoQualityConfig) -> Cells:
         return Cells(groups, found)
     _check_sizes(np.bincount(groups[order], minlength=config.length_groups), len(pool) - len(order), config)
     _check_vectors(pool, order)
-    for group in range(config.length_groups):
-        members = order[groups[order] == group]
-        found[members] = clusters(
-            gather(pool.vectors, pool.vector_of[members], unit=False), config.clusters, config.seed, starts=_STARTS
-        )
+    numbers = np.unique(groups[groups >= 0]).tolist()
+    with progress("clusters of length groups", len(numbers)) as advance:
+        for group in numbers:
+            members = order[groups[order] == group]
+            found[members] = clusters(
+                gather(pool.vectors, pool.vector_of[members], unit=False), config.clusters, config.seed, starts=_STARTS
+            )
+            advance()
     return Cells(groups, found)
 
 

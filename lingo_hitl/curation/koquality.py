@@ -14,7 +14,8 @@ cluster gives rows along its perplexity order. `exact` does as the original; `ba
 - ties are broken by (perplexity, length, id), so neither the order of the rows nor chance decides.
 
 Along ascending perplexity a cluster is cut into as many strata of even size as it gives rows, and each gives
-its row of highest quality, or its lowest (`ppl`). `ppl_h` takes the highest quality, then the highest
+the middle one of its rows of highest quality (`ppl`); the original begins at the lowest, so that a cluster that
+gives one row gives its lowest perplexity. `ppl_h` takes the highest quality, then the highest
 perplexity. `rand` draws evenly. In the last, quality only decides which of near-duplicates stands for them.
 """
 

@@ -4,7 +4,7 @@
     out/perplexity/   id, n_tokens, nll, ppl
     out/embedding/    id, vector (a row of vectors.npy)
     out/clusters/     id, len_group, cluster, duplicate_group
-    out/sampling/     rows.parquet (`ROWS`), selected.parquet, report.html, manifest.json: linked into `out` itself
+    out/sampling/     rows.parquet (`folders.ROWS`), selected.parquet, report.html; linked into `out` itself
 
 A stage whose inputs and settings are as before is skipped. The two model stages keep each finished batch
 on disk: after a crash they go on where they were.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +22,35 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lingo_hitl.config import Corpus, Engine, KoQualityConfig, PrepareConfig
+from lingo_hitl.config import Corpus, DType, Engine, KoQualityConfig, Pooling, PrepareConfig
+from lingo_hitl.corpus.duplicates import near_duplicate_groups
 from lingo_hitl.corpus.prepare import prepare as merge
 from lingo_hitl.corpus.seeds import corpus_hashes
-from lingo_hitl.curation.koquality import Selection, cells_of, choose
+from lingo_hitl.curation.folders import (
+    check_ours,
+    columns,
+    inputs_of,
+    or_null,
+    publish,
+    read_pool,
+    read_selection,
+    sampled_rows,
+    whole,
+    write_rows,
+)
+from lingo_hitl.curation.koquality import cells_of
 from lingo_hitl.curation.measures import measure
-from lingo_hitl.curation.pool import Cells, Ints, Pool
+from lingo_hitl.curation.pool import Ints, Pool
 from lingo_hitl.curation.report import write_report, write_sweep
 from lingo_hitl.curation.sweep import sweep as sweep_pool
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.bulk import Computed, ModelSource, compute_all
-from lingo_hitl.stages import Manifest, Outcome, file_sha256, link_or_copy, read_manifest, run_stage
+from lingo_hitl.models.causal_lm import PerplexityModel
+from lingo_hitl.models.encoder import VectorModel
+from lingo_hitl.stages import Manifest, Outcome, read_manifest, run_stage
 
-ROWS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("instruction", pa.large_string()),  # a million long texts are more than the 2 GB that a string column holds
-        ("output", pa.large_string()),
-        ("length", pa.int32()),  # code points of the instruction
-        ("n_tokens", pa.int32()),
-        ("ppl", pa.float64()),  # null: nothing to predict
-        ("len_group", pa.int32()),  # 0 for the shortest; null: lost, as the original loses it
-        ("cluster", pa.int32()),  # in its length group
-        ("selected", pa.bool_()),
-        ("reason", pa.string()),
-    ]
-)
-"""What `rows.parquet` and `selected.parquet` hold."""
-
-PUBLISHED = ("rows.parquet", "selected.parquet", "report.html", "manifest.json")
-_GROUPING = ("method", "length_groups", "clusters", "seed", "mini_batch_above", "near_duplicates")
+GROUPING = ("method", "length_groups", "clusters", "seed", "mini_batch_above", "near_duplicates")
+"""The settings that the clusters depend on."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,26 @@ class Crew:
 
     engine: Engine = "local"
     workers: int | None = None
+
+
+def perplexity_model(
+    spec: str, config: KoQualityConfig, dtype: DType = "float32", device: str | None = None
+) -> PerplexityModel:
+    """The language model, reading long texts as the method does."""
+    return PerplexityModel(spec, dtype, device, windows="koquality" if config.method == "exact" else "weighted")
+
+
+def encoder(
+    spec: str,
+    config: KoQualityConfig,
+    pooling: Pooling = "auto",
+    dtype: DType = "float32",
+    device: str | None = None,
+) -> VectorModel:
+    """The encoder; method exact takes its pooler's output, where nothing else is asked for, and cuts at 512 tokens."""
+    if config.method != "exact" or spec.startswith("packaged/"):
+        return VectorModel(spec, pooling, dtype, device)
+    return VectorModel(spec, "pooler" if pooling == "auto" else pooling, dtype, device, most_tokens=512)
 
 
 HERE = Crew()
@@ -83,8 +101,10 @@ def run(
     Raises:
         UserError: a file, a model or a setting with which it cannot be done; nothing that was finished is lost.
     """
+    check_ours(out, corpora)
     for name, model in {"perplexity": perplexity_model, "embedding": encoder}.items():
-        if read_manifest(out, name) is None:
+        before = read_manifest(out, name)
+        if before is None or before.config["model"] != model.identity:
             model.load()  # a mistake in the second model must not be told after hours with the first
     tell(prepare(corpora, out, exact=config.method == "exact", config=preparation))
     tell(perplexity(out, perplexity_model, crew))
@@ -99,11 +119,12 @@ def prepare(
     corpora: Sequence[Corpus], out: Path, *, exact: bool = False, config: PrepareConfig = AS_IT_COMES
 ) -> Manifest:
     """Merge the corpora into one table; see `corpus.prepare.prepare`."""
+    check_ours(out, corpora)
     return run_stage(
         "prepare",
         lambda: merge(corpora, exact=exact, config=config),
         workdir=out,
-        config={"corpora": list(corpora), "exact": exact, "prepare": config},
+        config={"corpora": list(corpora), "exact": exact, "prepare": None if exact else config},
         inputs=corpus_hashes(corpora),
     )
 
@@ -112,9 +133,14 @@ def perplexity(out: Path, model: ModelSource, crew: Crew = HERE) -> Manifest:
     """The perplexity of each instruction."""
 
     def work(scratch: Path) -> Outcome:
-        rows = _columns(out, "prepare", ["id", "instruction"])
+        rows = columns(out, "prepare", ["id", "instruction"])
         found = compute_all(
-            rows["instruction"], model, what="perplexity", folder=scratch, engine=crew.engine, workers=crew.workers
+            rows["instruction"],
+            model,
+            what="perplexity of distinct texts",
+            folder=scratch,
+            engine=crew.engine,
+            workers=crew.workers,
         )
         nll, tokens = found.values[:, 0][found.index], found.values[:, 1][found.index]
         with np.errstate(over="ignore"):
@@ -134,9 +160,14 @@ def embedding(out: Path, model: ModelSource, crew: Crew = HERE) -> Manifest:
     """The vector of each instruction; equal instructions share one."""
 
     def work(scratch: Path) -> Outcome:
-        rows = _columns(out, "prepare", ["id", "instruction"])
+        rows = columns(out, "prepare", ["id", "instruction"])
         found = compute_all(
-            rows["instruction"], model, what="vectors", folder=scratch, engine=crew.engine, workers=crew.workers
+            rows["instruction"],
+            model,
+            what="vectors of distinct texts",
+            folder=scratch,
+            engine=crew.engine,
+            workers=crew.workers,
         )
         table = pa.table({"id": rows["id"], "vector": pa.array(found.index)})
         return Outcome(table, report=_effort(found), files={"vectors.npy": scratch / "values.npy"})
@@ -150,15 +181,16 @@ def clusters(out: Path, config: KoQualityConfig) -> Manifest:
     def work() -> Outcome:
         pool = read_pool(out)
         cells = cells_of(pool, config)
-        table = {"id": pool.ids, "len_group": _or_null(cells.groups), "cluster": pa.array(cells.clusters, pa.int32())}
-        table["duplicate_group"] = _duplicates(pool, config)
+        repeats = _repeats(pool, config)
+        table = {"id": pool.ids, "len_group": or_null(cells.groups), "cluster": pa.array(cells.clusters, pa.int32())}
+        table["duplicate_group"] = pa.nulls(len(pool), pa.int64()) if repeats is None else pa.array(repeats)
         sizes = np.unique(cells.groups[cells.groups >= 0], return_counts=True)[1]
         return Outcome(pa.table(table), report={"rows in each length group": sizes.tolist()})
 
-    settings = {name: getattr(config, name) for name in _GROUPING}
-    return run_stage(
-        "clusters", work, workdir=out, config=settings, inputs=_inputs(out, "prepare", "perplexity", "embedding")
-    )
+    needed = inputs_of(out, "prepare", "perplexity", "embedding")
+    _check_method(out, config)
+    settings = {name: getattr(config, name) for name in GROUPING}
+    return run_stage("clusters", work, workdir=out, config=settings, inputs=needed)
 
 
 def sampling(out: Path, config: KoQualityConfig) -> Manifest:
@@ -166,42 +198,43 @@ def sampling(out: Path, config: KoQualityConfig) -> Manifest:
 
     def work() -> Outcome:
         selection = read_selection(out, config)
-        pool = selection.pool
-        sources, outputs = (_whole(out, name) for name in ("source", "output"))
-        measures = measure(pool, selection, sources, seed=config.seed)
-        rows, stages = rows_of(out, selection, selection.order), _stages(out)
+        sources = whole(out, "source")
+        measures = measure(selection.pool, selection, sources, seed=config.seed)
+        stages = _stages(out)
         scratch.mkdir(parents=True, exist_ok=True)
-        chosen = rows_of(out, selection, selection.sample_order)
+        write_rows(scratch / "rows.parquet", out, selection)
+        chosen = sampled_rows(out, selection)
         pq.write_table(chosen, scratch / "selected.parquet", compression="zstd")
         write_report(
             scratch / "report.html",
             title=f"KoQuality · {out.name}",
-            pool=pool,
+            pool=selection.pool,
             selection=selection,
             measures=measures,
             sources=sources,
-            outputs=outputs,
+            outputs=_outputs(chosen, selection.sample_order, len(selection.pool)),
             dropped=stages["prepare"]["drops"],
             seconds={name: about["seconds"] for name, about in stages.items()},
             settings=_settings(config, stages),
         )
         report = {**selection.report, "measures": measures.as_json(), "stages": stages}
         files = {name: scratch / name for name in ("selected.parquet", "report.html")}
-        return Outcome(rows, report=report, files=files)
+        return Outcome(scratch / "rows.parquet", report=report, files=files)
 
     scratch = out / ".sampling.partial"
-    needed = _inputs(out, "prepare", "perplexity", "embedding", "clusters")
+    needed = inputs_of(out, "prepare", "perplexity", "embedding", "clusters")
+    _check_method(out, config)
     grouped = read_manifest(out, "clusters")
-    assert grouped is not None
-    for name in _GROUPING:
-        if grouped.config[name] != getattr(config, name):
+    for name in GROUPING:
+        before = grouped.config.get(name) if grouped else None
+        if before != getattr(config, name):
             raise UserError(
-                f"{out / 'clusters'} was made with {name} {grouped.config[name]}, not {getattr(config, name)}. "
+                f"{out / 'clusters'} was made with {name} {before}, not {getattr(config, name)}. "
                 f"Run `lingo-hitl curate clusters {out}` with it first."
             )
     manifest = run_stage("sampling", work, workdir=out, config=config, inputs=needed)
     shutil.rmtree(scratch, ignore_errors=True)
-    _publish(out)
+    publish(out)
     return manifest
 
 
@@ -219,8 +252,10 @@ def sweep(
     Raises:
         UserError: the models have not run in `out`.
     """
-    _inputs(out, "prepare", "perplexity", "embedding")
+    inputs_of(out, "prepare", "perplexity", "embedding")
+    _check_method(out, config)
     pool = read_pool(out)
+    pool = replace(pool, duplicate_group=_repeats(pool, config))
     found = sweep_pool(
         pool,
         config,
@@ -228,7 +263,7 @@ def sweep(
         clusters=list(cluster_counts),
         ratios=list(ratios),
         samplings=list(samplings),
-        sources=_whole(out, "source"),
+        sources=whole(out, "source"),
     )
     for name, write in {
         "sweep.parquet": lambda path: pq.write_table(found, path, compression="zstd"),
@@ -240,45 +275,6 @@ def sweep(
     return found
 
 
-def read_pool(out: Path) -> Pool:
-    """What the stages before `clusters` left in `out`, as columns; vectors stay on disk.
-
-    Raises:
-        UserError: one of them has not run there.
-    """
-    rows = _columns(out, "prepare", ["id", "length", "quality"])
-    values = np.load(out / "embedding" / "vectors.npy", mmap_mode="r")
-    return Pool(
-        ids=rows["id"].combine_chunks(),
-        texts=_whole(out, "instruction"),
-        lengths=rows["length"].to_numpy().astype(np.int64),
-        perplexity=_columns(out, "perplexity", ["ppl"])["ppl"].to_numpy(),
-        vectors=values,
-        vector_of=_columns(out, "embedding", ["vector"])["vector"].to_numpy(),
-        quality=None if rows["quality"].null_count == rows.num_rows else rows["quality"].to_numpy(),
-        duplicate_group=_duplicate_groups(out),
-    )
-
-
-def read_selection(out: Path, config: KoQualityConfig) -> Selection:
-    """What `config` picks from the clusters in `out`."""
-    return choose(read_pool(out), _cells(out), config)
-
-
-def rows_of(out: Path, selection: Selection, positions: Ints) -> pa.Table:
-    """The rows at `positions` with all that was found out about them; columns of `ROWS`."""
-    prepared = _columns(out, "prepare", ["id", "source", "instruction", "output", "length"])
-    columns = {name: prepared[name].cast(ROWS.field(name).type) for name in prepared.column_names}
-    columns["n_tokens"] = _columns(out, "perplexity", ["n_tokens"])["n_tokens"]
-    columns["ppl"] = pa.array(selection.perplexity, from_pandas=True)
-    columns["len_group"] = _or_null(selection.groups)
-    columns["cluster"] = pa.array(selection.clusters, pa.int32(), mask=selection.groups < 0)
-    columns["selected"] = pa.array(selection.selected)
-    columns["reason"] = selection.reasons
-    table = pa.table({name: columns[name] for name in ROWS.names}).cast(ROWS)
-    return table.take(pa.array(positions))
-
-
 def _model_stage(name: str, work: Callable[[Path], Outcome], out: Path, model: ModelSource) -> Manifest:
     """A stage whose finished batches stay in a hidden folder until the whole is there."""
     scratch = out / f".{name}.partial"
@@ -287,75 +283,48 @@ def _model_stage(name: str, work: Callable[[Path], Outcome], out: Path, model: M
         lambda: work(scratch),
         workdir=out,
         config={"model": model.identity},
-        inputs=_inputs(out, "prepare"),
+        inputs=inputs_of(out, "prepare"),
     )
     shutil.rmtree(scratch, ignore_errors=True)
     return manifest
+
+
+def _computed(texts: pa.ChunkedArray, model: ModelSource, scratch: Path, crew: Crew, *, what: str) -> Computed:
+    return compute_all(texts, model, what=what, folder=scratch, engine=crew.engine, workers=crew.workers)
 
 
 def _effort(found: Computed) -> dict[str, Any]:
     return {"distinct texts": len(found.values), "batches": found.batches, "batches done before": found.resumed}
 
 
-def _inputs(out: Path, *needs: str) -> dict[str, str]:
-    """The hashes of the rows of stages, after a look whether each is there and newer than what it was made from.
-
-    Raises:
-        UserError: a stage has not run in `out`, or not since one before it ran again.
-    """
-    hashes: dict[str, str] = {}
-    for name in needs:
-        manifest, rows = read_manifest(out, name), out / name / "rows.parquet"
-        if manifest is None or not rows.is_file():
-            raise UserError(f"{rows} is not there. Run `lingo-hitl curate {name} {out}` first.")
-        for earlier, sha256 in manifest.inputs.items():
-            if hashes.get(earlier, sha256) != sha256:
-                raise UserError(
-                    f"{out / name} was made before the last run of '{earlier}'. "
-                    f"Run `lingo-hitl curate {name} {out}` first."
-                )
-        hashes[name] = file_sha256(rows)
-    return hashes
+def _check_method(out: Path, config: KoQualityConfig) -> None:
+    """Refuse to call exact what was not read as the original reads, and the other way round."""
+    prepared, read = read_manifest(out, "prepare"), read_manifest(out, "perplexity")
+    exact = config.method == "exact"
+    for name, found in {
+        "prepare": bool(prepared and prepared.config.get("exact")),
+        "perplexity": bool(read and read.config["model"].get("windows") == "koquality"),
+    }.items():
+        if found != exact:
+            other = "exact" if found else "balanced"
+            raise UserError(
+                f"{out / name} was made for method {other}, not {config.method}: the original reads texts differently. "
+                f"Run `lingo-hitl curate {name}` with --method {config.method} first, or all with `curate run`."
+            )
 
 
-def _columns(out: Path, stage: str, names: Sequence[str]) -> pa.Table:
-    path = out / stage / "rows.parquet"
-    try:
-        return pq.read_table(path, columns=list(names))
-    except pa.ArrowException as error:
-        raise UserError(f"{path} is damaged ({error}). Delete {path.parent} and run the stage again.") from error
-
-
-def _whole(out: Path, name: str) -> pa.LargeStringArray:
-    """A column of the prepared rows in one piece."""
-    return _columns(out, "prepare", [name])[name].cast(pa.large_string()).combine_chunks()
-
-
-def _or_null(labels: Ints) -> pa.Array:
-    """Labels as int32, those below 0 as null."""
-    return pa.array(labels, pa.int32(), mask=labels < 0)
-
-
-def _cells(out: Path) -> Cells:
-    found = _columns(out, "clusters", ["len_group", "cluster"])
-    groups, labels = (found[name].fill_null(-1).to_numpy().astype(np.int64) for name in found.column_names)
-    return Cells(groups, labels)
-
-
-def _duplicates(pool: Pool, config: KoQualityConfig) -> pa.Array:
-    """The group of rows that nearly repeat each other, by row; null where none were looked for."""
+def _repeats(pool: Pool, config: KoQualityConfig) -> Ints | None:
+    """Rows that nearly repeat each other share a number; None where the settings look for none."""
     if config.method == "exact" or config.near_duplicates is None:
-        return pa.nulls(len(pool), pa.int64())
-    from lingo_hitl.corpus.duplicates import near_duplicate_groups
-
-    return pa.array(near_duplicate_groups(pool.texts, config.near_duplicates))
-
-
-def _duplicate_groups(out: Path) -> Ints | None:
-    if read_manifest(out, "clusters") is None:
         return None
-    groups = _columns(out, "clusters", ["duplicate_group"])["duplicate_group"]
-    return None if groups.null_count else groups.to_numpy()
+    return near_duplicate_groups(pool.texts, config.near_duplicates)
+
+
+def _outputs(chosen: pa.Table, positions: Ints, rows: int) -> pa.Array:
+    """The sampled rows' outputs at their places among all rows, null elsewhere."""
+    place = np.full(rows, -1, dtype=np.int64)
+    place[positions] = np.arange(len(positions))
+    return chosen["output"].combine_chunks().take(pa.array(place, mask=place < 0))
 
 
 def _stages(out: Path) -> dict[str, Any]:
@@ -375,12 +344,3 @@ def _settings(config: KoQualityConfig, stages: dict[str, Any]) -> dict[str, Any]
     if config.method == "exact":
         ours = {name: ours[name] for name in ("method", "length_groups", "clusters", "ratio", "sampling", "seed")}
     return {"perplexity_model": models["perplexity"], "encoder": models["embedding"], **ours}
-
-
-def _publish(out: Path) -> None:
-    """Link what the last stage made into `out` itself, the manifest last."""
-    for name in PUBLISHED:
-        fresh = out / f".{name}.new"
-        fresh.unlink(missing_ok=True)
-        link_or_copy(out / "sampling" / name, fresh)
-        fresh.replace(out / name)

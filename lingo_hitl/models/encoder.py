@@ -40,12 +40,14 @@ class VectorModel:
         pooling: "pooler", "mean" and "cls" are of the last layer's token vectors.
         dtype: of the weights and of what is computed with them; the vectors are float32.
         device: "cpu", "cuda", "cuda:1"; absent a GPU where there is one. Kiwi runs on the CPU.
+        most_tokens: where texts are cut, whatever the tokenizer says; of a model that is pooled here.
     """
 
     spec: str
     pooling: Pooling = "auto"
     dtype: DType = "float32"
     device: str | None = None
+    most_tokens: int | None = None
 
     def load(self) -> TextModel:
         """The model; the weights of a plain encoder are read when something is first computed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -49,9 +50,8 @@ class PlainEncoder:
         # RoBERTa and its kin number positions from the padding's own on: of their 514 only 512 can be used.
         places = [m.padding_idx for name, m in skeleton.named_modules() if name.endswith("position_embeddings")]
         first = max((place + 1 for place in places if place is not None), default=0)
-        return cls(
-            source, path, device, config, tokenizer, context_of(config, tokenizer, taken=first, otherwise=_LONGEST)
-        )
+        limits = SimpleNamespace(model_max_length=source.most_tokens) if source.most_tokens else tokenizer
+        return cls(source, path, device, config, tokenizer, context_of(config, limits, taken=first, otherwise=_LONGEST))
 
     @property
     def width(self) -> int:

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from lingo_hitl.curation.dataset import koquality
-from lingo_hitl.curation.run import ROWS
+from lingo_hitl.curation.folders import ROWS
 from lingo_hitl.errors import UserError
 
 pytestmark = pytest.mark.model

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lingo_hitl.curation.run import ROWS
+from lingo_hitl.curation.folders import ROWS
 from lingo_hitl.models import checkpoint
 from tests.models.test_checkpoint import records
 from tests.test_cli import lingo, refused
@@ -26,6 +26,11 @@ pytestmark = pytest.mark.model  # each run of the command line takes seconds
 
 KIWI = ("--perplexity-model", "packaged/kiwi", "--encoder", "packaged/kiwi")
 SMALL = ("--length-groups", "2", "--clusters", "3", "--ratio", "0.1")
+
+
+@pytest.fixture
+def golden(shared):
+    return shared / "golden" / "koquality"
 
 
 def corpus(folder: Path, rows: int = 60) -> Path:
@@ -62,9 +67,7 @@ def test_what_is_written(tmp_path):
     rows, selected = (pq.read_table(out / name) for name in ("rows.parquet", "selected.parquet"))
     assert rows.schema.equals(ROWS)
     assert selected.schema.equals(ROWS)
-    assert sorted(rows["id"].to_pylist()) == sorted(f"r{n}" for n in range(60))
-    keys = [(row["length"], row["ppl"], row["id"]) for row in rows.to_pylist()]
-    assert keys == sorted(keys)
+    assert rows["id"].to_pylist() == [f"r{n}" for n in range(60)]
     assert sorted(selected["id"].to_pylist()) == sorted(r["id"] for r in rows.to_pylist() if r["selected"])
     assert selected.num_rows == 6
     assert set(rows["source"].to_pylist()) == {"corpus"}
@@ -111,6 +114,60 @@ def test_a_stage_that_is_older_than_what_it_was_made_from_is_refused(tmp_path):
     assert "was made before the last run of 'prepare'" in refused(lingo("curate", "sampling", "out", folder=tmp_path))
 
 
+def test_another_encoder_gives_what_a_fresh_folder_gives(golden, tmp_path):
+    path, models = corpus(tmp_path), ("--perplexity-model", "packaged/kiwi", "--encoder")
+    for encoder, out in (
+        (str(golden / "models" / "roberta_tiny"), "out"),
+        ("packaged/kiwi", "out"),
+        ("packaged/kiwi", "fresh"),
+    ):
+        done = lingo("curate", "run", "--input", str(path), *models, encoder, *SMALL, "--out", out, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "rows.parquet").read_bytes() == (tmp_path / "fresh" / "rows.parquet").read_bytes()
+
+
+def test_nobodys_files_are_written_over(tmp_path):
+    path, out = corpus(tmp_path), tmp_path / "out"
+    command = ("curate", "run", "--input", str(path), *KIWI, *SMALL, "--out", "out")
+    (out / "embedding").mkdir(parents=True)
+    (out / "embedding" / "notes.txt").write_text("mine")
+    assert "no earlier run made it" in refused(lingo(*command, folder=tmp_path))
+    assert (out / "embedding" / "notes.txt").read_text() == "mine"
+    (out / "embedding" / "notes.txt").unlink()
+    (out / "rows.parquet").write_text("mine too")
+    assert "no earlier run made it" in refused(lingo(*command, folder=tmp_path))
+    assert (out / "rows.parquet").read_text() == "mine too"
+    (out / "rows.parquet").unlink()
+    assert lingo(*command, folder=tmp_path).returncode == 0
+    itself = ("curate", "run", "--input", "out/selected.parquet", *KIWI, *SMALL, "--out", "out")
+    assert "would be written over" in refused(lingo(*itself, folder=tmp_path))
+
+
+def test_exact_is_exact_all_the_way_or_not_at_all(tmp_path):
+    path = corpus(tmp_path)
+    (tmp_path / "p.yaml").write_text(f"project: p\ncorpus: [{{path: {path}}}]\ngenerate: {{instruction: {{}}}}\n")
+    groups = ("--length-groups", "1", "--clusters", "2")
+    exact = ("curate", "run", "--config", "p.yaml", "--method", "exact", *groups, "--ratio", "0.1", "--out", "exact")
+    done = lingo(*exact, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert lingo("curate", "prepare", "--input", str(path), "--out", "other", folder=tmp_path).returncode == 0
+    for command in (("perplexity", "other", *KIWI[:2]), ("embedding", "other", *KIWI[2:])):
+        assert lingo("curate", *command, folder=tmp_path).returncode == 0
+    mixed = lingo("curate", "clusters", "other", "--method", "exact", *groups, folder=tmp_path)
+    assert "was made for method balanced, not exact" in refused(mixed)
+
+
+def test_a_damaged_file_is_told_and_mended_by_the_same_command(tmp_path):
+    path = corpus(tmp_path)
+    out = curated(tmp_path, *KIWI, *SMALL, inputs=(path,))
+    whole = (out / "rows.parquet").read_bytes()
+    vectors = out / "embedding" / "vectors.npy"
+    vectors.write_bytes(vectors.read_bytes()[:200])
+    assert "damaged" in refused(lingo("curate", "clusters", "out", "--clusters", "2", folder=tmp_path))
+    assert lingo("curate", "run", "--input", str(path), *KIWI, *SMALL, "--out", "out", folder=tmp_path).returncode == 0
+    assert (out / "rows.parquet").read_bytes() == whole
+
+
 def test_a_sweep_leaves_a_table_and_a_picture(tmp_path):
     out = curated(tmp_path, *KIWI, *SMALL, inputs=(corpus(tmp_path),))
     settings = ("--length-groups", "1,2", "--clusters", "2,3", "--ratio", "0.1,0.5", "--sampling", "ppl,ppl_h")
@@ -126,6 +183,8 @@ def test_a_sweep_leaves_a_table_and_a_picture(tmp_path):
         (("--ratio", "1.5"), "--ratio: "),
         (("--clusters", "0"), "--clusters: "),
         (("--sampling", "best"), "--sampling: "),
+        (("--seed", "-1"), "--seed: "),
+        (("--language", "fr"), "--language: "),
         (("--method", "other"), "--method: "),
         (("--preset", "koalpacca"), "--preset: "),
         (("--id-column", "nr"), "has no column 'nr'"),
@@ -196,11 +255,6 @@ def test_small_and_strange_corpora(tmp_path, texts):
     lost = pq.read_table(out / "prepare" / "dropped.parquet").to_pylist()
     assert len(lost) == 1
     assert "\\ud800" in lost[0]["row"]
-
-
-@pytest.fixture
-def golden(shared):
-    return shared / "golden" / "koquality"
 
 
 def golden_run(golden: Path, folder: Path, *options: str) -> Path:
