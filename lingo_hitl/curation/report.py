@@ -118,7 +118,8 @@ def _pictures(pool: Pool, selection: Selection, measures: Measures, sources: pa.
         note = "No sampled row has a vector to measure distances by." if measures.selected else "No row was selected."
         shown.append(Picture("coverage", "Coverage", "대표성", note))
     if measures.sources:
-        note = f"{len(measures.sources):,} source{'s' if len(measures.sources) != 1 else ''}; total variation distance {_number(measures.source_distance)}"
+        plural = "" if len(measures.sources) == 1 else "s"
+        note = f"{len(measures.sources):,} source{plural}; total variation distance {_number(measures.source_distance)}"
         shown.append(Picture("sources", "Sources", "출처", note, pictures.source_bars(measures.sources, measures)))
     if (selection.groups >= 0).any():
         note = "Each cell is a cluster; a line is a length group."
