@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MOST_RANKED = 20_000
 """What more records match than this is so common that a ranking says nothing; it would cost most of the time."""
 
+MOST_FUZZY = 5
+"""Fuzzy words of one query; each is compared with all words of the dataset. Further ones count as written."""
+
 _NUMBER: Any = sa.literal_column(number_sql("records.id"), sa.Integer())
 
 
@@ -102,7 +105,12 @@ def text_match(connection: sa.Connection, dataset_id: UUID, query: TextQuery) ->
     names = json.loads(connection.execute(known, {"dataset_id": dataset_id.hex}).scalar() or "[]")
     fields = [position for position, name in enumerate(names) if query.field in (None, name)]
 
+    looked_up: list[str] = []
+
     def similar(word: str, edits: int) -> list[str]:
+        looked_up.append(word)
+        if len(looked_up) > MOST_FUZZY:
+            return []
         # Words of the scripts before Korean, Chinese and Japanese: those are indexed as pairs, which are no words.
         words = sa.text(
             f"SELECT term FROM side.{words_of(dataset_id.hex)}"

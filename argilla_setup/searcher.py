@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -135,7 +136,7 @@ class Searcher:
     def _compare(self) -> list[tuple[str, str]]:
         try:
             return reconcile.start(self.reader, self.side)
-        except sa.exc.DatabaseError:
+        except (sa.exc.DatabaseError, sqlite3.DatabaseError):
             fault = damage(self.side.path)
             if fault is None:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,11 @@ def open_file(path: Path) -> sqlite3.Connection:
     try:
         connection = _connect(path)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.execute("SELECT count(*) FROM datasets, progress" if version else "SELECT 1").fetchone()
-        fault = None if version == FORMAT else f"format {version}, expected {FORMAT}" if version else "empty"
+        if version == FORMAT:
+            missing = _missing_tables(connection)
+            fault = f"no table {', '.join(missing)}" if missing else None
+        else:
+            fault = f"format {version}, expected {FORMAT}" if version else "empty"
         if fault is None:
             return connection
         connection.close()
@@ -74,10 +78,21 @@ def damage(path: Path) -> str | None:
     """What is damaged in the file, None where it is whole; reads all of it."""
     try:
         with contextlib.closing(_connect(path)) as connection:
+            missing = _missing_tables(connection)
+            if missing:
+                return f"no table {', '.join(missing)}"
             answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.DatabaseError as error:
         return str(error)
     return None if answer == "ok" else str(answer)
+
+
+def _missing_tables(connection: sqlite3.Connection) -> list[str]:
+    wanted = re.findall(r"CREATE TABLE (\w+)", _SCHEMA)
+    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "datasets" in there:
+        wanted += [f"text_{row[0]}" for row in connection.execute("SELECT dataset_id FROM datasets")]
+    return [name for name in wanted if name not in there]
 
 
 def _connect(path: Path) -> sqlite3.Connection:
