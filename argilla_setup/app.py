@@ -76,13 +76,13 @@ def _configure(home: Home, *, redis_url: str) -> None:
         "ARGILLA_CORS_ORIGINS": "[]",
         "ARGILLA_SHOW_HUGGINGFACE_SPACE_PERSISTENT_STORAGE_WARNING": "false",
         # Nothing leaves this machine: neither usage reports nor look-ups.
-        "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
-        "DO_NOT_TRACK": "1",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # No usage reports, whatever somebody's environment says about their other programs.
+    os.environ.update({"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"})
 
 
 def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> None:
@@ -94,8 +94,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
 
     from argilla_setup import search_engine, searcher, speedups  # noqa: F401 - importing the engine registers it
     from argilla_setup.accounts import ensure_accounts
-    from argilla_setup.security import secured
-    from argilla_setup.web_ui import WebUiMismatchError, harden
+    from argilla_setup.hardening import HardeningError, hardened, refuse_if_exposed
 
     _configure_logging(home)
     if settings.database_is_sqlite:
@@ -103,17 +102,21 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
         _refuse_newer_database(home)
     speedups.apply(__version__)
     try:
-        harden(argilla_server.app, __version__)
-    except WebUiMismatchError as error:
-        raise StartError(f"{error}. Delete the server environment and run `lingo-hitl up` again.") from None
+        application = hardened(argilla_server.app, __version__, home)
+    except HardeningError as error:
+        raise StartError(str(error)) from None
     _migrate(sync_engine)
     with SyncSessionLocal() as session:
         ensure_accounts(session, home.credentials, annotators=annotators, url=url_of(host, port))
+        try:
+            refuse_if_exposed(session, home, host)
+        except HardeningError as error:
+            raise StartError(str(error)) from None
     for file in home.path.glob("argilla.db*"):
         file.chmod(0o600)
     with searcher.opened(home.index):
         config = uvicorn.Config(
-            secured(argilla_server.app),
+            application,
             host=host,
             port=port,
             log_config=None,

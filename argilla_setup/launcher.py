@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from argilla_setup import environment, redis_process
 from argilla_setup.addresses import choose_port, url_of
+from argilla_setup.credentials_file import CredentialsFile
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error, read_json
 from argilla_setup.processes import ProcessRecord, spawn
@@ -70,7 +71,8 @@ def up(
         place.prepare()
         with place.locked():
             running = _running_server(place)
-            if running and running.redis.is_running() and set(accounts) <= set(credentials(place.path).accounts):
+            made = CredentialsFile.read(place.credentials).names()
+            if running and running.redis.is_running() and set(accounts) <= made:
                 return _already_running(place, running, host=host, port=port)
             if running or _record(place, "redis"):
                 # Half of a server, or one without the accounts that are asked for: both start anew.

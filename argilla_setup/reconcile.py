@@ -1,7 +1,8 @@
 """Make the side index equal to Argilla's tables, whatever was killed in between.
 
 Argilla commits first and calls the search engine after: a crash between the two leaves records that no search finds,
-or texts and vectors of records that are gone. At each start the two are compared by their `updated_at`.
+or texts and vectors of records that are gone. At each start, and after a failed write, the two are compared by their
+`updated_at`.
 """
 
 from __future__ import annotations
@@ -26,12 +27,6 @@ START_BUDGET_S = 4.0
 
 _log = logging.getLogger(__name__)
 
-_INDEXES = (
-    # SQLite keeps these in step itself. They hold what pages, queues and this comparison read, without the wide rows.
-    "CREATE INDEX IF NOT EXISTS lingo_records ON records (dataset_id, status, inserted_at, updated_at, id)",
-    "CREATE INDEX IF NOT EXISTS lingo_responses ON responses (user_id, record_id, status)",
-    "CREATE INDEX IF NOT EXISTS lingo_vectors ON vectors (record_id, vector_settings_id, updated_at)",
-)
 _GONE_DATASETS = "SELECT dataset_id FROM side.datasets WHERE dataset_id NOT IN (SELECT id FROM datasets)"
 _READY_FIELDS = """
     SELECT datasets.id, fields.name, json_extract(fields.settings, '$.type') FROM datasets
@@ -62,15 +57,6 @@ _STALE_RECORDS = """
 """
 
 
-def prepare_database(url: str) -> None:
-    """Give Argilla's SQLite database the indexes that searching reads."""
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        for statement in _INDEXES:
-            connection.execute(sa.text(statement))
-    engine.dispose()
-
-
 def start(reader: sa.Engine, side: SideIndex) -> list[tuple[str, str]]:
     """Compare, and mend what a few seconds allow. Returns the (dataset id, record id) that are left to index."""
     with reader.connect() as connection:
@@ -90,15 +76,18 @@ def start(reader: sa.Engine, side: SideIndex) -> list[tuple[str, str]]:
         stale = [(row[0], row[1]) for row in connection.execute(sa.text(_STALE_RECORDS))]
     if gone or stale:
         _log.info("search index: %d records to index, %d to forget", len(stale), len(gone))
+    side.set_remaining(len(stale))
     return _index(reader, side, stale, deadline=time.monotonic() + START_BUDGET_S)
 
 
 def finish(reader: sa.Engine, side: SideIndex, left: list[tuple[str, str]], stopping: threading.Event) -> None:
     """Index what `start` left, batch by batch, until done or told to stop (the next start goes on)."""
+    whole = len(left)
     while left and not stopping.is_set():
-        _log.info("search index: %d records still to index", len(left))
+        done = whole - len(left)
+        _log.info("search index: %d of %d records indexed (%.0f %%)", done, whole, 100 * done / whole)
         left = _index(reader, side, left, deadline=time.monotonic() + START_BUDGET_S, stopping=stopping)
-    if not left:
+    if whole and not left:
         _log.info("search index: complete")
 
 
@@ -122,6 +111,7 @@ def _index(
             if side.columns(dataset_id) is not None:
                 side.write(dataset_id, records)
         position += len(batch)
+        side.set_remaining(len(stale) - position)
     return stale[position:]
 
 

@@ -6,7 +6,6 @@ Argilla makes and closes an engine at every request: this one is a handle on wha
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -24,9 +23,10 @@ from argilla_server.search_engine import (
     TextQuery,
 )
 
-from argilla_setup import searcher, text_query
-from argilla_setup.record_conditions import condition, json_values, sort_key
-from argilla_setup.side_index import IndexedRecord, table_of, unit_vector
+from argilla_setup import searcher
+from argilla_setup.record_conditions import json_values
+from argilla_setup.record_search import Page, passing_ids, read_page, text_match
+from argilla_setup.side_index import IndexedRecord, unit_vector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from argilla_setup.searcher import Searcher
 
 ENGINE_NAME = "embedded"
-_PRIME = 2**31 - 1
 
 
 @SearchEngine.register(ENGINE_NAME)
@@ -63,17 +62,22 @@ class EmbeddedSearchEngine(SearchEngine):
     # --- index ------------------------------------------------------------------------------------------------------
 
     async def create_index(self, dataset: Dataset) -> None:
-        columns = [field.name for field in dataset.fields if not field.is_image]
-        await self._searcher.write(lambda: self._searcher.side.create_dataset(dataset.id.hex, columns))
+        await self._searcher.write(lambda: self._searcher.side.create_dataset(dataset.id.hex, _columns(dataset)))
 
     async def delete_index(self, dataset: Dataset) -> None:
         await self._searcher.write(lambda: self._searcher.side.delete_dataset(dataset.id.hex))
 
     async def index_records(self, dataset: Dataset, records: Iterable[Record]) -> None:
         taken = [_indexed(record) for record in records]
-        if self._searcher.side.columns(dataset.id.hex) is None:
-            await self.create_index(dataset)
-        await self._searcher.write(lambda: self._searcher.side.write(dataset.id.hex, taken))
+        side, dataset_id = self._searcher.side, dataset.id.hex
+        columns = _columns(dataset) if dataset.is_relationship_loaded("fields") else None
+
+        def work() -> None:
+            if columns is not None and side.columns(dataset_id) is None:
+                side.create_dataset(dataset_id, columns)
+            side.write(dataset_id, taken)
+
+        await self._searcher.write(work)
 
     async def delete_records(self, dataset: Dataset, records: Iterable[Record]) -> None:
         ids = [record.id.hex for record in records]
@@ -113,37 +117,16 @@ class EmbeddedSearchEngine(SearchEngine):
         user_id: UUID | str | None = None,
     ) -> SearchResponses:
         """A page of records: by `sort`, else best text match first, else in the `user_id`'s own fixed random order."""
-        dataset_id = dataset.id
-        match = self._match(dataset_id, query)
-        if match is None and query is not None:
-            return SearchResponses(items=[], total=0)
-        shuffled = _shuffled(user_id) if user_id is not None else None
-        score: Any = sa.literal(1.0)
-        if match is not None:
-            score = match.c.score
-        elif shuffled is not None:
-            score = 1.0 - shuffled / float(_PRIME)
-        statement = sa.select(Record.id, score.label("score"), sa.func.count().over().label("total"))
-        statement = self._where(statement, dataset_id, match, filter)
-        keys = [sort_key(order, dataset_id) for order in sort or ()]
-        if not sort and match is not None:
-            keys.append(match.c.score.desc())
-        if not sort and shuffled is not None:
-            keys.append(shuffled)
-        keys.append(Record.inserted_at if user_id is None else _ROWID)
-        statement = statement.order_by(*keys, Record.id)
-
-        def work(connection: sa.Connection) -> SearchResponses:
-            rows = connection.execute(statement.limit(limit).offset(offset)).all()
-            if rows:
-                total = rows[0].total
-            else:
-                counted = self._where(sa.select(sa.func.count(Record.id)), dataset_id, match, filter)
-                total = connection.execute(counted).scalar_one() if offset or not limit else 0
-            items = [SearchResponseItem(record_id=row.id, score=row.score) for row in rows]
-            return SearchResponses(items=items, total=total)
-
-        return await self._searcher.read(work)
+        page = Page(
+            dataset.id,
+            query=TextQuery(q=query) if isinstance(query, str) else query,
+            filter=filter,
+            sort=tuple(sort or ()),
+            offset=offset,
+            limit=limit,
+            user_id=user_id,
+        )
+        return await self._searcher.read(lambda connection: read_page(connection, page))
 
     async def similarity_search(
         self,
@@ -167,20 +150,21 @@ class EmbeddedSearchEngine(SearchEngine):
         vector = value or (record.vector_value_by_vector_settings(vector_settings) if record else None)
         if not vector:
             raise ValueError("Cannot find a vector value to apply with provided info")
-        dataset_id, settings_id, dimensions = dataset.id, vector_settings.id.hex, vector_settings.dimensions
+        settings_id, dimensions = vector_settings.id.hex, vector_settings.dimensions
         if len(vector) != dimensions:
             raise UnprocessableEntityError(
                 f"the vector has {len(vector)} dimensions; `{vector_settings.name}` has {dimensions}"
             )
         wanted = unit_vector(vector) * (-1.0 if order == SimilarityOrder.least_similar else 1.0)
-        match = self._match(dataset_id, query)
-        if match is None and query is not None:
-            return SearchResponses(items=[], total=0)
-        ids = self._where(sa.select(sa.type_coerce(Record.id, sa.String)), dataset_id, match, filter)
+        page = Page(dataset.id, query=TextQuery(q=query) if isinstance(query, str) else query, filter=filter)
 
         def work(connection: sa.Connection) -> SearchResponses:
+            match = text_match(connection, page.dataset_id, page.query) if page.query is not None else None
+            if match is None and page.query is not None:
+                return SearchResponses(items=[], total=0)
+            ids = passing_ids(page, match)
             narrowed = match is not None or filter is not None
-            among = set(connection.execute(ids).scalars()) if narrowed else None
+            among = connection.execute(ids).scalars().all() if narrowed else None
             matrix = self._searcher.vectors.get(connection, settings_id, dimensions)
             found = matrix.nearest(wanted, k=max_results, among=among, without=own_id)
             if not narrowed:
@@ -246,55 +230,9 @@ class EmbeddedSearchEngine(SearchEngine):
             )
         return FloatMetadataMetrics(min=low, max=high)
 
-    # --- parts ------------------------------------------------------------------------------------------------------
 
-    def _match(self, dataset_id: UUID, query: TextQuery | str | None) -> Any:
-        """The records of a dataset that hold the text, with scores; None where there is nothing to look for."""
-        if query is None:
-            return None
-        asked: TextQuery = TextQuery(q=query) if isinstance(query, str) else query
-        fields = self._searcher.side.columns(dataset_id.hex) or []
-        columns = [f"c{position}" for position, name in enumerate(fields) if asked.field in (None, name)]
-        try:
-            expression = text_query.to_fts5(asked.q, columns)
-        except text_query.QueryError as error:
-            raise UnprocessableEntityError(str(error)) from None
-        if expression is None:
-            return None
-        table = table_of(dataset_id.hex)
-        # CROSS JOIN and MATERIALIZED keep SQLite from walking all records and asking FTS5 about each: 100 times slower.
-        statement = sa.text(
-            f"SELECT documents.record_id AS record_id, -bm25({table}) AS score FROM side.{table}"
-            f" CROSS JOIN side.documents ON documents.docid = {table}.rowid WHERE {table} MATCH :expression"
-        )
-        bound = statement.bindparams(expression=expression)
-        found = bound.columns(sa.column("record_id", sa.Uuid()), sa.column("score", sa.Float())).cte("found")
-        return found.prefix_with("MATERIALIZED")
-
-    def _where(self, statement: Any, dataset_id: UUID, match: Any, filter: Filter | None) -> Any:
-        statement = statement.where(Record.dataset_id == dataset_id)
-        if match is not None:
-            statement = statement.join(match, match.c.record_id == Record.id)
-        if filter is not None:
-            statement = statement.where(condition(filter, dataset_id))
-        return statement
-
-
-_ROWID: Any = sa.literal_column("records.rowid", sa.Integer())
-
-
-def _shuffled(user_id: UUID | str) -> Any:
-    """A number below _PRIME for each record, different for each user and always the same for one.
-
-    SQLite computes it from the row number, which each of its indexes holds: sorting 10,000 records takes milliseconds.
-    Squaring scatters neighbours, twice because after one square one user in 300 still met them at regular strides.
-    """
-    seed = hashlib.blake2b(str(user_id).encode(), digest_size=8).digest()
-    factor = int.from_bytes(seed[:4], "big") % (_PRIME - 1) + 1
-    shift = int.from_bytes(seed[4:], "big") % _PRIME
-    scattered = (_ROWID * sa.literal(factor) + sa.literal(shift)) % sa.literal(_PRIME)
-    squared = (scattered * scattered + sa.literal(shift)) % sa.literal(_PRIME)
-    return (squared * squared) % sa.literal(_PRIME)
+def _columns(dataset: Dataset) -> list[str]:
+    return [field.name for field in dataset.fields if not field.is_image]
 
 
 def _indexed(record: Record) -> IndexedRecord:

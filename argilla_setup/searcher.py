@@ -1,71 +1,161 @@
-"""What the server process holds open to search: the side file, connections, threads."""
+"""What a process holds open to search: the side file, connections, threads; and the one that keeps the file in step."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from argilla_server.database import database_url_sync
 
 from argilla_setup import reconcile
+from argilla_setup.argilla_indexes import create_indexes
+from argilla_setup.side_file import damage
 from argilla_setup.side_index import SideIndex
 from argilla_setup.vector_cache import VectorCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 READERS = 4
+CACHE_KB = 16 * 1024
+"""Of each reading connection and file; SQLite's own 2 MB make it read the same pages over and over."""
+COMPARE_EVERY_S = 300.0
+"""Nothing should ever be found out of step while the server runs; looking costs half a second at 100,000 records."""
+MEND_AFTER_S = 1.0
+MEND_AGAIN_AFTER_S = 20.0
+INDEX_VARIABLE = "LINGO_HITL_INDEX"
+"""Where processes beside the server, such as a worker for jobs, find the side file."""
+
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
 class Searcher:
-    """What the process holds open: the side file, connections that read it beside Argilla's database, and threads.
+    """The side file, connections that read it beside Argilla's database, and threads.
 
     Reading has connections of its own: a request already holds one of Argilla's, and waiting for a second one of the
     same pool would dead-lock under load. Writing has one thread, as SQLite has one writer.
     """
 
     def __init__(self, index: Path) -> None:
+        self.pid = os.getpid()
         self.side = SideIndex(index)
         self.vectors = VectorCache()
-        self.reader = sa.create_engine(database_url_sync(), pool_size=READERS, max_overflow=0)
+        self.reader = sa.create_engine(database_url_sync(), pool_size=READERS, max_overflow=1)
         sa.event.listen(self.reader, "connect", _attach(index))
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._stopping = threading.Event()
-        self._catching_up: threading.Thread | None = None
+        self._failed = threading.Event()
+        self._tender: threading.Thread | None = None
 
     async def read(self, work: Callable[[sa.Connection], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_connection, work)
+        """What `work` returns; it sees one state of the tables, whatever is written meanwhile."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_connection, work)
+        except sa.exc.DatabaseError:
+            self._failed.set()
+            raise
 
-    async def write(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+    async def write(self, work: Callable[[], Any]) -> None:
+        """Do `work` on the side file. A failure is logged and mended a moment later, not raised.
 
-    def catch_up(self) -> None:
-        """Make the side file equal to Argilla's tables: what can be done in seconds now, the rest beside serving."""
-        left = reconcile.start(self.reader, self.side)
-        if left:
-            self._catching_up = threading.Thread(
-                target=reconcile.finish, args=(self.reader, self.side, left, self._stopping), name="catch-up"
-            )
-            self._catching_up.start()
+        Argilla has committed when it calls the search engine: an error here would tell its user that what was saved
+        had not been.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        except Exception as error:
+            _log.error("search index: a write failed (%s: %s); it will be mended", type(error).__name__, error)
+            self._failed.set()
+
+    def tend(self) -> None:
+        """Make the side file equal to Argilla's tables, and keep it so.
+
+        What can be done in seconds is done when this returns; the rest goes on in a thread, which then looks for
+        damage, and mends after a failure.
+        """
+        create_indexes(self.reader.url)
+        left = self._compare()
+        self._tender = threading.Thread(target=self._keep_in_step, args=(left,), name="tender")
+        self._tender.start()
 
     def close(self) -> None:
         self._stopping.set()
-        if self._catching_up:
-            self._catching_up.join()
+        self._failed.set()
+        if self._tender:
+            self._tender.join()
         self._readers.shutdown()
         self._writer.shutdown()
         self.reader.dispose()
         self.side.close()
 
+    def _keep_in_step(self, left: list[tuple[str, str]]) -> None:
+        pause: float | None = 0.0
+        checked = False
+        while not self._stopping.is_set():
+            try:
+                reconcile.finish(self.reader, self.side, left, self._stopping)
+                if not checked and not self._stopping.is_set():
+                    checked = True
+                    self._replace_if(damage(self.side.path))
+                pause = None
+            except Exception as error:
+                _log.error("search index: out of step (%s: %s); trying again", type(error).__name__, error)
+                self._failed.set()
+                pause = MEND_AGAIN_AFTER_S
+            left = self._next_comparison(pause)
+
+    def _next_comparison(self, pause: float | None) -> list[tuple[str, str]]:
+        """Wait until something failed, or for the next regular look, and compare."""
+        failed = self._failed.wait(COMPARE_EVERY_S)
+        self._stopping.wait(pause or MEND_AFTER_S)
+        if self._stopping.is_set():
+            return []
+        self._failed.clear()
+        try:
+            if not self.side.is_in_place():
+                self._replace_if("it is no longer in its place")
+            elif failed:
+                self._replace_if(damage(self.side.path))
+            return self._compare()
+        except Exception as error:
+            _log.error("search index: cannot compare (%s: %s); trying again", type(error).__name__, error)
+            self._failed.set()
+            self._stopping.wait(MEND_AGAIN_AFTER_S)
+            return []
+
+    def _compare(self) -> list[tuple[str, str]]:
+        try:
+            return reconcile.start(self.reader, self.side)
+        except (sa.exc.DatabaseError, sqlite3.DatabaseError):
+            fault = damage(self.side.path)
+            if fault is None:
+                raise
+            self._replace_if(fault)
+            return reconcile.start(self.reader, self.side)
+
+    def _replace_if(self, fault: str | None) -> None:
+        """Where there is a fault, begin the side file anew; what is to be indexed is then found by comparing."""
+        if fault is None:
+            return
+        self.side.reset(fault)
+        self.vectors.clear()
+        # Connections made before still hold the old file.
+        self.reader.dispose()
+        self._failed.set()
+
     def _with_connection(self, work: Callable[[sa.Connection], _T]) -> _T:
         with self.reader.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
             return work(connection)
 
 
@@ -73,20 +163,24 @@ _open: Searcher | None = None
 
 
 def current() -> Searcher:
-    """The one that this process has open."""
-    if _open is None:
-        raise RuntimeError("the search index is not open; start the server with `lingo-hitl up`")
+    """The one that this process has open; a worker, or its fork, opens its own beside the server's."""
+    global _open  # noqa: PLW0603 - Argilla builds engines without arguments: the process has one place to find it
+    if _open is None or _open.pid != os.getpid():
+        index = os.environ.get(INDEX_VARIABLE)
+        if not index:
+            raise RuntimeError("the search index is not open; start the server with `lingo-hitl up`")
+        _open = Searcher(Path(index))
     return _open
 
 
 @contextlib.contextmanager
 def opened(index: Path) -> Iterator[Searcher]:
-    """Hold the side file open for this process and bring it up to date."""
-    global _open  # noqa: PLW0603 - Argilla builds engines without arguments: the process has one place to find it
+    """Hold the side file open for this process and keep it in step with Argilla's tables."""
+    global _open  # noqa: PLW0603 - as above
+    os.environ[INDEX_VARIABLE] = str(index)
     _open = Searcher(index)
     try:
-        reconcile.prepare_database(database_url_sync())
-        _open.catch_up()
+        _open.tend()
         index.chmod(0o600)
         yield _open
     finally:
@@ -99,6 +193,8 @@ def _attach(index: Path) -> Callable[[Any, Any], None]:
         cursor = connection.cursor()
         cursor.execute("ATTACH DATABASE ? AS side", (str(index),))
         cursor.execute("PRAGMA query_only = ON")
+        for name in ("main", "side"):
+            cursor.execute(f"PRAGMA {name}.cache_size = {-CACHE_KB}")
         cursor.close()
 
     return attach

@@ -21,38 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from argilla_setup.text_query import EVERY, EVERY_TOKEN, index_tokens
+from argilla_setup.side_file import create_file, identity, open_file
+from argilla_setup.text_match import EVERY, EVERY_TOKEN, columns_of
+from argilla_setup.text_tokens import BREAK, index_tokens, joined_tokens
+from argilla_setup.user_order import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-FORMAT = 1
-"""Raised when tokens or tables change: a file of another format is built anew."""
 FEWEST_DEAD = 1000
-
-_SCHEMA = """
-CREATE TABLE datasets (dataset_id TEXT PRIMARY KEY, columns TEXT NOT NULL, dead INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE documents (
-    docid INTEGER PRIMARY KEY AUTOINCREMENT,
-    record_id TEXT NOT NULL UNIQUE,
-    dataset_id TEXT NOT NULL,
-    text_hash BLOB NOT NULL,
-    updated_at TEXT NOT NULL
-);
-CREATE INDEX documents_dataset ON documents (dataset_id);
-CREATE TABLE vectors (
-    record_id TEXT NOT NULL,
-    settings_id TEXT NOT NULL,
-    dataset_id TEXT NOT NULL,
-    updated_at TEXT NOT NULL,
-    value BLOB NOT NULL
-);
-CREATE UNIQUE INDEX vectors_key ON vectors (settings_id, record_id, updated_at);
-CREATE INDEX vectors_record ON vectors (record_id);
-CREATE INDEX vectors_dataset ON vectors (dataset_id);
-CREATE TABLE generations (settings_id TEXT PRIMARY KEY, generation INTEGER NOT NULL);
-"""
 
 _log = logging.getLogger(__name__)
 
@@ -73,13 +51,19 @@ def table_of(dataset_id: str) -> str:
     return f"text_{dataset_id}"
 
 
+def words_of(dataset_id: str) -> str:
+    """The name of the table that lists the words in it."""
+    return f"words_{dataset_id}"
+
+
 class SideIndex:
     """The file and the one connection that writes to it; safe to call from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
-        self._connection = self._open()
+        self._connection = open_file(path)
+        self._file = identity(path)
 
     def close(self) -> None:
         with self._lock:
@@ -93,10 +77,10 @@ class SideIndex:
             if self.columns(dataset_id) == list(columns):
                 return
             self._drop(dataset_id)
-            names = ", ".join([EVERY, *(f"c{position}" for position in range(len(columns)))])
-            connection.execute(
-                f"CREATE VIRTUAL TABLE {table_of(dataset_id)} USING fts5({names}, content='', tokenize='ascii')"
-            )
+            names = _names(columns)
+            table = table_of(dataset_id)
+            connection.execute(f"CREATE VIRTUAL TABLE {table} USING fts5({names}, content='', tokenize='ascii')")
+            connection.execute(f"CREATE VIRTUAL TABLE {words_of(dataset_id)} USING fts5vocab({table}, 'row')")
             connection.execute(
                 "INSERT INTO datasets (dataset_id, columns) VALUES (?, ?)", (dataset_id, json.dumps(list(columns)))
             )
@@ -104,6 +88,8 @@ class SideIndex:
     def delete_dataset(self, dataset_id: str) -> None:
         with self._write() as connection:
             self._drop(dataset_id)
+            rows = connection.execute("SELECT DISTINCT settings_id FROM vectors WHERE dataset_id = ?", (dataset_id,))
+            self._removed(connection, {row[0] for row in rows.fetchall()})
             connection.execute("DELETE FROM vectors WHERE dataset_id = ?", (dataset_id,))
 
     def columns(self, dataset_id: str) -> list[str] | None:
@@ -115,16 +101,19 @@ class SideIndex:
         return json.loads(row[0]) if row else None
 
     def write(self, dataset_id: str, records: Iterable[IndexedRecord]) -> None:
-        """Index records anew; a state that is older than the indexed one is passed over."""
+        """Index records anew; a state that is older than the indexed one is passed over.
+
+        LookupError where the dataset has no text table.
+        """
         with self._write() as connection:
             columns = self.columns(dataset_id)
             if columns is None:
                 raise LookupError(f"dataset {dataset_id} has no text table")
-            changed: set[str] = set()
+            replaced: set[str] = set()
             for record in records:
                 self._write_text(connection, dataset_id, columns, record)
-                changed |= self._write_vectors(connection, dataset_id, record)
-            self._touch(connection, changed)
+                replaced |= self._write_vectors(connection, dataset_id, record)
+            self._removed(connection, replaced)
 
     def delete(self, record_ids: Sequence[str]) -> None:
         with self._write() as connection:
@@ -140,13 +129,35 @@ class SideIndex:
                     "DELETE FROM vectors WHERE record_id = ? RETURNING settings_id", (record_id,)
                 ).fetchall()
                 changed |= {row[0] for row in rows}
-            self._touch(connection, changed)
+            self._removed(connection, changed)
 
     def delete_vectors(self, keys: Sequence[tuple[str, str]]) -> None:
         """Delete by (record id, vector settings id)."""
         with self._write() as connection:
             connection.executemany("DELETE FROM vectors WHERE record_id = ? AND settings_id = ?", keys)
-            self._touch(connection, {settings_id for _, settings_id in keys})
+            self._removed(connection, {settings_id for _, settings_id in keys})
+
+    def set_remaining(self, records: int) -> None:
+        """Note how many records are still to be indexed, for whoever asks how far it is."""
+        with self._write() as connection:
+            connection.execute("UPDATE progress SET remaining = ?", (records,))
+
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to the file that is open here."""
+        try:
+            there = self.path.stat()
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == self._file
+
+    def reset(self, fault: str) -> None:
+        """Begin anew with an empty file."""
+        with self._lock:
+            _log.warning("the search index %s is set aside (%s) and built anew", self.path, fault)
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = create_file(self.path)
+            self._file = identity(self.path)
 
     def worn_datasets(self) -> list[str]:
         """Datasets whose text table holds more dead entries than living ones."""
@@ -177,18 +188,20 @@ class SideIndex:
             connection.execute("DELETE FROM documents WHERE record_id = ?", (record.record_id,))
             connection.execute("UPDATE datasets SET dead = dead + 1 WHERE dataset_id = ?", (dataset_id,))
         docid = connection.execute(
-            "INSERT INTO documents (record_id, dataset_id, text_hash, updated_at) VALUES (?, ?, ?, ?)",
-            (record.record_id, dataset_id, digest, record.updated_at),
+            "INSERT INTO documents (record_id, dataset_id, number, text_hash, updated_at) VALUES (?, ?, ?, ?, ?)",
+            (record.record_id, dataset_id, number_of(record.record_id), digest, record.updated_at),
         ).lastrowid
-        names = ", ".join(["rowid", EVERY, *(f"c{position}" for position in range(len(columns)))])
-        texts = [index_tokens(searchable_text(record.fields.get(column))) for column in columns]
+        texts = [searchable_text(record.fields.get(column)) for column in columns]
+        tokens = [form(text) for text in texts for form in (index_tokens, joined_tokens)]
         connection.execute(
-            f"INSERT INTO {table_of(dataset_id)} ({names}) VALUES ({', '.join('?' * (len(columns) + 2))})",
-            (docid, EVERY_TOKEN, *texts),
+            f"INSERT INTO {table_of(dataset_id)} (rowid, {_names(columns)})"
+            f" VALUES ({', '.join('?' * (len(tokens) + 2))})",
+            (docid, EVERY_TOKEN, *tokens),
         )
 
     def _write_vectors(self, connection: sqlite3.Connection, dataset_id: str, record: IndexedRecord) -> set[str]:
-        changed = set()
+        """Returns the settings of which a vector was replaced."""
+        replaced = set()
         for settings_id, updated_at, value in record.vectors:
             known = connection.execute(
                 "SELECT updated_at FROM vectors WHERE settings_id = ? AND record_id = ?",
@@ -200,21 +213,22 @@ class SideIndex:
                 connection.execute(
                     "DELETE FROM vectors WHERE settings_id = ? AND record_id = ?", (settings_id, record.record_id)
                 )
+                replaced.add(settings_id)
             connection.execute(
                 "INSERT INTO vectors (record_id, settings_id, dataset_id, updated_at, value) VALUES (?, ?, ?, ?, ?)",
                 (record.record_id, settings_id, dataset_id, updated_at, unit_vector(value).tobytes()),
             )
-            changed.add(settings_id)
-        return changed
+        return replaced
 
-    def _touch(self, connection: sqlite3.Connection, settings_ids: set[str]) -> None:
-        """Tell whoever holds a matrix of these vectors, in any process, that it is out of date."""
+    def _removed(self, connection: sqlite3.Connection, settings_ids: set[str]) -> None:
+        """Tell whoever holds these vectors in memory, in any process, that some of them are gone."""
         connection.executemany(
-            "INSERT INTO generations VALUES (?, 1) ON CONFLICT DO UPDATE SET generation = generation + 1",
+            "INSERT INTO removals VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
             [(settings_id,) for settings_id in settings_ids],
         )
 
     def _drop(self, dataset_id: str) -> None:
+        self._connection.execute(f"DROP TABLE IF EXISTS {words_of(dataset_id)}")
         self._connection.execute(f"DROP TABLE IF EXISTS {table_of(dataset_id)}")
         self._connection.execute("DELETE FROM documents WHERE dataset_id = ?", (dataset_id,))
         self._connection.execute("DELETE FROM datasets WHERE dataset_id = ?", (dataset_id,))
@@ -230,58 +244,27 @@ class SideIndex:
                 raise
             self._connection.execute("COMMIT")
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            connection = _connect(self.path)
-            fault = _fault(connection)
-        except sqlite3.DatabaseError as error:
-            connection, fault = None, str(error)
-        if connection is not None and fault is None:
-            return connection
-        if connection is not None:
-            connection.close()
-        if self.path.exists() and fault != "empty":
-            _log.warning("the search index %s is set aside (%s) and built anew", self.path, fault)
-        for file in self.path.parent.glob(f"{self.path.name}*"):
-            file.unlink()
-        connection = _connect(self.path)
-        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
-        return connection
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    # Derived data: a power cut may take its last commits, never its soundness.
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA journal_size_limit = 67108864")
-    return connection
-
-
-def _fault(connection: sqlite3.Connection) -> str | None:
-    """Why the file cannot be used; None where it can."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != FORMAT:
-        return "empty" if version == 0 else f"format {version}, expected {FORMAT}"
-    answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    return None if answer == "ok" else f"damaged: {answer}"
-
 
 def text_hash(fields: dict[str, Any]) -> bytes:
     return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).digest()
 
 
 def searchable_text(value: Any) -> str:
-    """The words of a field: a text, the messages of a chat, or the leaves of a custom field."""
+    """The words of a field: a text, the roles and contents of a chat, or the keys and values of a custom field."""
     if value is None:
         return ""
     if isinstance(value, dict):
-        # A chat message's role is left out: a search for "user" would find every conversation.
-        leaves = [value["content"]] if {"role", "content"} <= value.keys() else list(value.values())
-        return "\n".join(searchable_text(leaf) for leaf in leaves)
+        if {"role", "content"} <= value.keys():
+            return f"{value['role']} {BREAK} {searchable_text(value['content'])}"
+        return ", ".join(f"{key}: {searchable_text(leaf)}" for key, leaf in value.items())
     if isinstance(value, list):
-        return "\n".join(searchable_text(item) for item in value)
+        return f" {BREAK} ".join(searchable_text(item) for item in value)
     return str(value)
+
+
+def _names(columns: Sequence[str]) -> str:
+    """The columns of a dataset's FTS5 table."""
+    return ", ".join([EVERY, *(name for field in range(len(columns)) for name in columns_of(field))])
 
 
 def unit_vector(value: Sequence[float]) -> np.ndarray:

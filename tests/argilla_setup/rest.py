@@ -28,14 +28,19 @@ class Rest:
     def workspace_id(self):
         return self("GET", "/me/workspaces")["items"][0]["id"]
 
-    def create_dataset(self, name, *, fields, questions, metadata=(), vectors=(), min_submitted=1):
-        """A published dataset; returns its id."""
+    def create_draft(self, name, *, workspace=None, min_submitted=1, **more):
+        """A dataset without fields and questions, not published; returns its id."""
         body = {
             "name": name,
-            "workspace_id": self.workspace_id(),
+            "workspace_id": workspace or self.workspace_id(),
             "distribution": {"strategy": "overlap", "min_submitted": min_submitted},
+            **more,
         }
-        dataset = self("POST", "/datasets", json=body)["id"]
+        return self("POST", "/datasets", json=body)["id"]
+
+    def create_dataset(self, name, *, fields, questions, metadata=(), vectors=(), min_submitted=1, workspace=None):
+        """A published dataset; returns its id."""
+        dataset = self.create_draft(name, workspace=workspace, min_submitted=min_submitted)
         for field, settings in fields.items():
             body = {"name": field, "title": field, "required": False, "settings": settings}
             self("POST", f"/datasets/{dataset}/fields", json=body)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from itertools import chain, pairwise
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.argilla_setup.rest import CHAT, CUSTOM, TEXT, Rest, labels, rating
 
@@ -130,6 +133,11 @@ def records(owner, dataset):
         ("NOT", ""),
         ("every", ""),
         ("x", ""),
+        ("paymant~1 card", "school joined"),
+        ("cahs~2", "love doctor school joined"),
+        ("cahs~", "love doctor school joined"),
+        ("cahs~1", ""),
+        ("stars~1 korea", "star"),
     ],
 )
 def test_text(owner, dataset, text, names):
@@ -157,6 +165,18 @@ def test_a_better_match_comes_first(owner):
     assert reply["items"][0]["query_score"] > reply["items"][1]["query_score"] > 0
 
 
+def test_an_annotators_text_search_has_relevance_times_random_order(owner, annotator):
+    dataset = owner.create_dataset(f"mine-{uuid.uuid4().hex[:6]}", fields={"t": TEXT}, questions={"rating": rating()})
+    owner.upsert(dataset, [{"external_id": str(n), "fields": {"t": f"사과 {n}"}} for n in range(30)])
+    orders = [client.found(dataset, "사과", me=True) for client in (owner, annotator, annotator)]
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1] == orders[2]
+    scores = [item["query_score"] for item in annotator.search(dataset, "사과", me=True)["items"]]
+    assert scores == sorted(scores, reverse=True)
+    pages = [annotator.found(dataset, "사과", me=True, offset=offset, limit=7) for offset in range(0, 30, 7)]
+    assert list(chain.from_iterable(pages)) == orders[1]
+
+
 def test_a_query_that_is_too_long_is_refused_with_a_reason(owner, dataset):
     reply = owner.client.post(
         f"/api/v1/datasets/{dataset}/records/search", json={"query": {"text": {"q": "가" * 3000}}}
@@ -175,7 +195,7 @@ def test_chat_and_custom_fields(owner):
             {
                 "external_id": "one",
                 "fields": {
-                    "talk": [{"role": "user", "content": "안녕하세요 우주"}, {"role": "assistant", "content": "Hello"}],
+                    "talk": [{"role": "user", "content": "안녕 우주"}, {"role": "assistant", "content": "hello sky"}],
                     "card": {"title": "달의 뒷면", "pages": [120, {"note": "초판"}]},
                 },
             },
@@ -189,9 +209,14 @@ def test_chat_and_custom_fields(owner):
         ("뒷면", "card"),
         ("120", "card"),
         ("초판", None),
+        ("assistant", "talk"),
+        ("user 우주", "talk"),
+        ("title", "card"),
+        ("note -absent", None),
     ]:
-        assert owner.found(dataset, text, field=field) == ["one"]
-    assert owner.found(dataset, "user") == []
+        assert owner.found(dataset, text, field=field) == ["one"], text
+    assert owner.found(dataset, '"우주 assistant"') == [], "a phrase does not span two messages"
+    assert owner.found(dataset, "우주", field="card") == []
 
 
 def metadata(name):
@@ -372,3 +397,150 @@ def test_progress_and_metrics(owner, annotator, dataset):
     assert metrics["topic"]["total"] == 6
     assert (metrics["length"]["min"], metrics["length"]["max"]) == (0, 7)
     assert (metrics["score"]["min"], metrics["score"]["max"]) == (0.0, 0.7)
+
+
+# --- filters and sorts against a plain model of them ------------------------------------------------------------------
+
+TOPIC, LENGTH, SCORE = metadata("topic"), metadata("length"), metadata("score")
+STATUS = response(property="status")
+STATUSES = ("pending", "draft", "submitted", "discarded")
+bound = st.none() | st.integers(-1, 7)
+limits = st.tuples(bound, bound).filter(lambda pair: pair != (None, None) and (None in pair or pair[0] <= pair[1]))
+
+
+def some(*values):
+    return st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True)
+
+
+def ranges(scope, divisor=1):
+    return limits.map(lambda pair: between(scope, *(None if bound is None else bound / divisor for bound in pair)))
+
+
+def any_terms(scope, *values):
+    return some(*values).map(lambda chosen: terms(scope, *chosen))
+
+
+a_filter = st.one_of(
+    any_terms(TOPIC, "a", "b", "c", "none such"),
+    ranges(LENGTH),
+    ranges(SCORE, 10),
+    any_terms(suggestion("rating"), "1", "2", "3", "5"),
+    ranges(suggestion("rating")),
+    ranges(suggestion("rating", "score"), 10),
+    any_terms(suggestion("rating", "agent"), "one", "two", "three"),
+    any_terms(suggestion("rating", "type"), "model", "human"),
+    any_terms(suggestion("tags"), "x", "y"),
+    any_terms(response("rating"), "1", "3", "4"),
+    ranges(response("rating")),
+    any_terms(response("tags"), "x", "y"),
+    any_terms(STATUS, *STATUSES),
+    any_terms({"entity": "record", "property": "status"}, "pending", "completed"),
+)
+a_sort = st.sampled_from(
+    [
+        *(TOPIC, LENGTH, SCORE, response("rating")),
+        *(suggestion("rating", property) for property in ("value", "score", "agent", "type")),
+        *({"entity": "record", "property": property} for property in ("inserted_at", "status")),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def model(owner, annotator):
+    """Forty random records: what was written, by external id, and the dataset's id under ""."""
+    chance = random.Random(3)
+    dataset = owner.create_dataset(
+        f"model-{uuid.uuid4().hex[:6]}",
+        fields={"t": TEXT},
+        questions={"rating": rating(), "tags": labels("x", "y", kind="multi_label_selection")},
+        metadata={"topic": "terms", "length": "integer", "score": "float"},
+        min_submitted=2,
+    )
+    questions = owner.questions(dataset)
+    known = {"": dataset}
+    items = []
+    for number in range(40):
+        meta = {"topic": chance.choice(["a", "b", ["a", "c"], None]), "length": chance.choice([None, 0, 3, -1, 6])}
+        meta["score"] = chance.choice([None, 0.1, 0.25, 0.7])
+        made = {}
+        if chance.random() < 0.8:
+            made["rating"] = {"value": chance.randint(1, 5), "score": chance.choice([None, 0.1, 0.5])}
+            made["rating"] |= {"agent": chance.choice(["one", "two", None]), "type": chance.choice(["model", "human"])}
+        if chance.random() < 0.5:
+            made["tags"] = {"value": chance.choice([["x"], ["y"], ["y", "x"]])}
+        known[str(number)] = {"metadata": {k: v for k, v in meta.items() if v is not None}, "made": made, "said": {}}
+        given_ = [{"question_id": questions[name], **value} for name, value in made.items()]
+        fields = {"t": f"글 {number}"}
+        items.append(
+            {
+                "external_id": str(number),
+                "fields": fields,
+                "metadata": known[str(number)]["metadata"],
+                "suggestions": given_,
+            }
+        )
+    for record in owner.upsert(dataset, items):
+        for client, name in ((owner, "owner"), (annotator, "annotator1")):
+            status = chance.choice(STATUSES)
+            if status != "pending":
+                values = {"rating": chance.randint(1, 5)}
+                if chance.random() < 0.5:
+                    values["tags"] = chance.choice([["x"], ["x", "y"]])
+                client.answer(record["id"], values, status=status)
+                known[record["external_id"]]["said"][name] = {"status": status, **values}
+    return known
+
+
+def values_of(record, scope, user):
+    """The values that a record has in a scope; of the answers of one user, or of all."""
+    if scope["entity"] == "metadata":
+        found = record["metadata"].get(scope["metadata_property"])
+    elif scope["entity"] == "suggestion":
+        found = record["made"].get(scope["question"], {}).get(scope["property"])
+    elif scope["entity"] == "record":
+        submitted = [said for said in record["said"].values() if said["status"] == "submitted"]
+        found = "completed" if len(submitted) >= 2 else "pending"
+    else:
+        said = [answer for name, answer in record["said"].items() if user in (None, name)]
+        if scope["property"] == "status":
+            return [answer["status"] for answer in said] or ["pending"]
+        found = list(chain.from_iterable(as_list(answer.get(scope["question"])) for answer in said))
+    return as_list(found)
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def passes(record, one, user):
+    values = values_of(record, one["scope"], user)
+    if one["type"] == "terms":
+        return any(str(value) in one["values"] for value in values)
+    low, high = one.get("ge", -1e9), one.get("le", 1e9)
+    return any(low <= value <= high for value in values)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(filters=st.lists(a_filter, max_size=3), me=st.booleans(), text=st.sampled_from([None, "글"]))
+def test_filters_mean_what_their_model_means(owner, annotator, model, filters, me, text):
+    client, user = (annotator, "annotator1") if me else (owner, None)
+    expected = {name for name, record in model.items() if name and all(passes(record, f, user) for f in filters)}
+    assert set(client.found(model[""], text, filters=filters or None, me=me)) == expected
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(scope=a_sort, order=st.sampled_from(["asc", "desc"]), me=st.booleans(), text=st.sampled_from([None, "글"]))
+def test_sorts_mean_what_their_model_means(owner, annotator, model, scope, order, me, text):
+    client, user = (annotator, "annotator1") if me else (owner, None)
+    found = client.found(model[""], text, sort=[{"scope": scope, "order": order}], me=me)
+    assert sorted(found, key=int) == [str(number) for number in range(40)]
+    if scope.get("property") == "inserted_at":
+        return
+    keys = [values_of(model[name], scope, user) for name in found]
+    present = [values for values in keys if values]
+    assert keys[len(present) :] == [[]] * (40 - len(present)), "those without a value come last in both directions"
+    if scope["entity"] == "response":
+        present = [sum(values) / len(values) for values in present]
+    else:
+        present = [min(values) if order == "asc" else max(values) for values in present]
+    assert present == sorted(present, reverse=order == "desc")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from argilla_setup.side_index import IndexedRecord, SideIndex, searchable_text, table_of, unit_vector
-from argilla_setup.text_query import to_fts5
+from argilla_setup.text_match import to_fts5
 
 DATASET = "d" * 32
+A, B = "a" * 32, "b" * 32
 
 
 @pytest.fixture
@@ -29,27 +30,27 @@ def found(index, query):
     table = table_of(DATASET)
     rows = index._connection.execute(
         f"SELECT record_id FROM {table} JOIN documents ON docid = {table}.rowid WHERE {table} MATCH ? ORDER BY 1",
-        (to_fts5(query, ["c0", "c1"]),),
+        (to_fts5(query, [0, 1]),),
     )
     return [row[0] for row in rows]
 
 
 def test_the_newest_state_is_found_once(index):
-    index.write(DATASET, [record("a", "옛 글"), record("b", "다른 글")])
-    index.write(DATASET, [record("a", "새 글", at="2026-01-02 00:00:00.000000")])
-    assert found(index, "글") == ["a", "b"]
+    index.write(DATASET, [record(A, "옛 글"), record(B, "다른 글")])
+    index.write(DATASET, [record(A, "새 글", at="2026-01-02 00:00:00.000000")])
+    assert found(index, "글") == [A, B]
     assert found(index, "옛") == []
-    index.write(DATASET, [record("a", "늦게 온 옛 글")])
-    assert found(index, "새") == ["a"], "an older state that arrives late changes nothing"
-    index.delete(["a"])
-    assert found(index, "글") == ["b"]
+    index.write(DATASET, [record(A, "늦게 온 옛 글")])
+    assert found(index, "새") == [A], "an older state that arrives late changes nothing"
+    index.delete([A])
+    assert found(index, "글") == [B]
 
 
 def test_worn_tables_are_told(index):
     for day in range(1, 8):
-        records = [record(f"r{n}", f"글 {day} {n}", at=f"2026-01-0{day} 00:00:00.000000") for n in range(200)]
+        records = [record(f"{n:032x}", f"글 {day} {n}", at=f"2026-01-0{day} 00:00:00.000000") for n in range(200)]
         index.write(DATASET, records)
-    assert found(index, "3") == ["r3"]
+    assert found(index, "3") == [f"{3:032x}"]
     assert index.worn_datasets() == [DATASET]
     index.create_dataset(DATASET, ["t"])
     assert index.worn_datasets() == []
@@ -59,7 +60,7 @@ def test_vectors_are_unit_float32_and_follow_their_time(index):
     first = ("s" * 32, "2026-01-02 00:00:00.000000", [3.0, 4.0])
     older = ("s" * 32, "2026-01-01 00:00:00.000000", [1.0, 0.0])
     for vectors in ((first,), (older,)):
-        index.write(DATASET, [record("a", "글", vectors=vectors)])
+        index.write(DATASET, [record(A, "글", vectors=vectors)])
         value = index._connection.execute("SELECT value FROM vectors").fetchall()
         assert len(value) == 1
         assert np.frombuffer(value[0][0], dtype=np.float32) == pytest.approx([0.6, 0.8])
@@ -69,7 +70,7 @@ def test_vectors_are_unit_float32_and_follow_their_time(index):
 
 def test_a_failed_write_leaves_nothing(index):
     with pytest.raises(ValueError, match="x"):
-        index.write(DATASET, [record("a", "글"), record("b", "글", vectors=(("s", "1", ["x"]),))])
+        index.write(DATASET, [record(A, "글"), record(B, "글", vectors=(("s", "1", ["x"]),))])
     assert found(index, "글") == []
 
 
@@ -80,8 +81,8 @@ def test_a_damaged_file_is_replaced(tmp_path, content):
     side = SideIndex(path)
     assert side.columns(DATASET) is None
     side.create_dataset(DATASET, ["t"])
-    side.write(DATASET, [record("a", "글")])
-    assert found_in_one_column(side) == ["a"]
+    side.write(DATASET, [record(A, "글")])
+    assert found_in_one_column(side) == [A]
     side.close()
 
 
@@ -89,7 +90,7 @@ def found_in_one_column(side):
     table = table_of(DATASET)
     rows = side._connection.execute(
         f"SELECT record_id FROM {table} JOIN documents ON docid = {table}.rowid WHERE {table} MATCH ?",
-        (to_fts5("글", ["c0"]),),
+        (to_fts5("글", [0]),),
     )
     return [row[0] for row in rows]
 
@@ -99,8 +100,8 @@ def found_in_one_column(side):
     [
         (None, ""),
         ("글", "글"),
-        ([{"role": "user", "content": "안녕"}, {"role": "bot", "content": "네"}], "안녕\n네"),
-        ({"a": "하나", "b": [1, {"c": None, "d": "둘"}]}, "하나\n1\n\n둘"),
+        ([{"role": "user", "content": "안녕"}, {"role": "bot", "content": "네"}], "user ¶ 안녕 ¶ bot ¶ 네"),
+        ({"a": "하나", "b": [1, {"c": None, "d": "둘"}]}, "a: 하나, b: 1 ¶ c: , d: 둘"),
     ],
 )
 def test_the_words_of_a_field(value, text):

@@ -1,0 +1,106 @@
+"""The launcher's side of accounts: what `lingo-hitl accounts` asks of a running server. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from argilla_setup import launcher
+from argilla_setup.errors import LauncherError
+from argilla_setup.home import Home, read_json
+
+PATIENCE_S = 300.0
+
+
+@dataclass(frozen=True)
+class AccountChange:
+    """One thing that was done to a user or a workspace. Secrets are shown once; its repr holds none."""
+
+    what: str
+    name: str
+    detail: str
+    password: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ListedUser:
+    """One user of the server."""
+
+    name: str
+    display: str
+    role: str
+    workspaces: tuple[str, ...]
+    active: bool
+    answers: int
+
+
+def apply(home: Path, file: Path, *, dry_run: bool = False) -> list[AccountChange]:
+    """Make the running server's users, roles and workspaces those that `file` (an accounts.yaml) lists.
+
+    Returns what was done, with the passwords that were made, which are kept nowhere else; nothing the second time.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LauncherError(f"{file} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
+    except OSError as error:
+        raise LauncherError(f"{file} cannot be read ({error.strerror}). Give the path of an accounts.yaml.") from None
+    answer = _ask(home, "POST", "/apply", {"text": text, "place": str(file), "dry_run": dry_run})
+    return [AccountChange(**change) for change in answer]
+
+
+def rotate(home: Path, name: str, *, password: bool = True, key: bool = True) -> AccountChange:
+    """A new password, API key or both for one user; sessions with the old password end."""
+    return AccountChange(**_ask(home, "POST", "/rotate", {"name": name, "password": password, "key": key}))
+
+
+def listing(home: Path) -> list[ListedUser]:
+    """Every user of the running server, by name."""
+    return [ListedUser(**{**user, "workspaces": tuple(user["workspaces"])}) for user in _ask(home, "GET", "")]
+
+
+def _ask(home: Path, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    place = Home(Path(home).expanduser().absolute())
+    now = launcher.status(place.path)
+    if not now.running or now.url is None:
+        raise LauncherError(f"the server of {place.path} is not running. Run `lingo-hitl up`, then this again.")
+    owner = read_json(place.credentials).get("accounts", {}).get("owner", {})
+    request = urllib.request.Request(
+        f"{now.url}/api/v1/lingo/accounts{path}",
+        data=json.dumps(body).encode() if body is not None else None,
+        method=method,
+        headers={"X-Argilla-Api-Key": str(owner.get("api_key")), "Content-Type": "application/json"},
+    )
+    # Never through a proxy: the server is this machine's.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=PATIENCE_S) as reply:
+            return json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        raise LauncherError(_explain(error, place)) from None
+    except (OSError, ValueError) as error:
+        raise LauncherError(
+            f"the server at {now.url} gave no answer ({error}); see {place.log}. Run `lingo-hitl up`, then this again."
+        ) from None
+
+
+def _explain(error: urllib.error.HTTPError, place: Home) -> str:
+    try:
+        detail = json.loads(error.read()).get("detail")
+    except (OSError, ValueError, AttributeError):
+        detail = None
+    if error.code == 422 and isinstance(detail, str):
+        return detail
+    if error.code == 401:
+        return (
+            f"the server refused the owner's API key of {place.credentials}. Run `lingo-hitl down`, then"
+            " `lingo-hitl up`: it sets the key of that file."
+        )
+    if error.code == 404:
+        return "the server is of an earlier lingo-hitl. Run `lingo-hitl down`, then `lingo-hitl up`."
+    return f"the server answered {error.code}{f' ({detail})' if isinstance(detail, str) else ''}; see {place.log}."

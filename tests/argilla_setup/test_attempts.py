@@ -1,0 +1,104 @@
+"""How often a wrong password or key may be tried, by a clock of the test's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from argilla_setup.attempts import ADDRESS, NAME, PAIR, Attempts
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def attempts(clock):
+    return Attempts(clock)
+
+
+def test_a_name_at_an_address_may_fail_a_few_times_and_again_later(attempts, clock):
+    assert [attempts.start("minji", "10.0.0.1") for _ in range(PAIR.failures)] == [0.0] * PAIR.failures
+    assert attempts.start("minji", "10.0.0.1") == PAIR.seconds
+    clock.now += PAIR.seconds - 1
+    assert attempts.start("minji", "10.0.0.1") == 1
+    clock.now += 1
+    assert attempts.start("minji", "10.0.0.1") == 0
+
+
+def test_refused_attempts_do_not_make_the_wait_longer(attempts, clock):
+    for _ in range(1000):
+        attempts.start("minji", "10.0.0.1")
+        clock.now += 0.1
+    assert attempts.start("minji", "10.0.0.1") < PAIR.seconds
+
+
+def test_a_right_password_clears_the_name_at_that_address(attempts):
+    for _ in range(20):
+        for _ in range(PAIR.failures - 1):
+            assert attempts.start("minji", "10.0.0.1") == 0
+        attempts.succeed("minji", "10.0.0.1")
+
+
+def test_guesses_at_one_name_shut_out_neither_the_team_nor_the_name_elsewhere(attempts, clock):
+    """The whole team sits behind one address, and so does somebody who guesses at minji's password all day."""
+    attempts.start("minji", "home")
+    attempts.succeed("minji", "home")
+    for _ in range(24 * 60):
+        attempts.start("minji", "office")
+        clock.now += 60
+    for name in ("seojun", "jiwoo", "owner"):
+        assert attempts.start(name, "office") == 0
+    assert attempts.start("minji", "office") >= 0
+    assert attempts.start("minji", "home") == 0
+
+
+def test_guesses_at_many_names_from_one_address_end(attempts):
+    attempts.start("seojun", "office")
+    attempts.succeed("seojun", "office")
+    tried = sum(attempts.start(f"name{number}", "office") == 0 for number in range(10 * ADDRESS.failures))
+    assert tried == ADDRESS.failures
+    assert attempts.start("jiwoo", "office") > 0, "who has not signed in from here before has to wait"
+    assert attempts.start("seojun", "office") == 0, "who has, has not"
+    assert attempts.start("jiwoo", "elsewhere") == 0
+
+
+def test_guesses_at_one_name_from_many_addresses_end(attempts):
+    attempts.start("minji", "home")
+    attempts.succeed("minji", "home")
+    tried = sum(attempts.start("minji", f"10.0.{number}.1") == 0 for number in range(200))
+    assert tried == NAME.failures
+    assert attempts.start("minji", "home") == 0
+
+
+def test_addresses_of_one_ipv6_network_are_one(attempts):
+    tried = sum(attempts.start(f"name{number}", f"2001:db8::{number:x}") == 0 for number in range(200))
+    assert tried == ADDRESS.failures
+    assert attempts.start("name", "2001:db8:0:1::1") == 0
+
+
+def test_keys_may_be_guessed_no_more_often_and_right_ones_always_work(attempts, clock):
+    assert attempts.start_key("right", "office") == 0
+    attempts.succeed_key("right", "office")
+    tried = sum(attempts.start_key(f"wrong{number}", "office") == 0 for number in range(500))
+    assert tried == ADDRESS.failures
+    assert attempts.start_key("right", "office") == 0
+    assert attempts.start_key("other", "office") > 0
+    assert attempts.start("minji", "office") == 0, "passwords are counted apart"
+    clock.now += ADDRESS.seconds
+    assert attempts.start_key("other", "office") == 0
+
+
+def test_what_is_remembered_is_bounded(clock):
+    attempts = Attempts(clock, remembered=50)
+    for number in range(500):
+        attempts.start(f"{number}" * 1000, f"10.0.{number // 256}.{number % 256}")
+        attempts.succeed(f"{number}" * 1000, f"10.0.{number // 256}.{number % 256}")
+    assert len(attempts) <= 2 * 50
