@@ -13,13 +13,14 @@ from pathlib import Path
 
 from argilla_setup import app
 from argilla_setup.home import Home
+from argilla_setup.settings import configure
 
 
 def main() -> None:
     """Arguments: the home folder, the port, the URL of Redis."""
     home, port, redis = sys.argv[1:]
     os.umask(0o077)
-    app._configure(Home(Path(home)), redis_url=redis)
+    configure(Home(Path(home)), redis_url=redis)
     import argilla_server  # noqa: F401
     import uvicorn  # noqa: F401
 

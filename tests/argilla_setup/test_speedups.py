@@ -45,7 +45,11 @@ def exchange(home):
     answered = {"user_id": user, "status": "submitted", "values": {"rating": {"value": 4}}}
     whole = {
         "external_id": "a",
-        "fields": {"t": "한국 \u2028 </script>", "talk": [{"role": "user", "content": "안녕"}], "card": {"n": [1, None]}},
+        "fields": {
+            "t": "한국 \u2028 </script>",
+            "talk": [{"role": "user", "content": "안녕"}],
+            "card": {"n": [1, None]},
+        },
         "metadata": {"topic": ["p", "q"], "length": 3, "score": 1e-7, "other": 12345678901234567890},
         "vectors": {"v": [0.1, -1e-7, 1e16], "w": [1, 2]},
         "suggestions": [
