@@ -1,0 +1,66 @@
+"""What Argilla is told before it is imported, and where its log goes: the same for the server and the worker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+from argilla_setup.home import read_json, write_private
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from argilla_setup.home import Home
+
+LOG_BYTES = 5 * 1024**2
+LOG_FILES = 4
+SQLITE_PATIENCE_S = 30
+"""How long a write waits for another one; Argilla's own 5 s are short beside a bulk upsert on a slow disk."""
+
+
+def configure(home: Home, *, redis_url: str) -> None:
+    """Set what Argilla reads from the environment when it is imported. Variables that are set already win."""
+    shutil.rmtree(home.temporary, ignore_errors=True)
+    home.temporary.mkdir(mode=0o700, parents=True)
+    # Argilla copies its web UI to a temporary folder at each start and leaves it there.
+    tempfile.tempdir = str(home.temporary)
+    known = read_json(home.secrets)
+    if len(str(known.get("auth_secret_key", ""))) < 32:
+        known["auth_secret_key"] = secrets.token_urlsafe(48)
+        write_private(home.secrets, json.dumps(known) + "\n")
+    defaults = {
+        "ARGILLA_HOME_PATH": str(home.path),
+        "ARGILLA_DATABASE_URL": f"sqlite+aiosqlite:///{home.database}?check_same_thread=False",
+        "ARGILLA_DATABASE_SQLITE_TIMEOUT": str(SQLITE_PATIENCE_S),
+        "ARGILLA_SEARCH_ENGINE": "embedded",
+        "ARGILLA_REDIS_URL": redis_url,
+        "ARGILLA_AUTH_SECRET_KEY": known["auth_secret_key"],
+        "ARGILLA_AUTH_OAUTH_CFG": str(home.path / ".oauth.yaml"),
+        "ARGILLA_CORS_ORIGINS": "[]",
+        "ARGILLA_SHOW_HUGGINGFACE_SPACE_PERSISTENT_STORAGE_WARNING": "false",
+        # Nothing leaves this machine: neither usage reports nor look-ups.
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    # No usage reports, whatever somebody's environment says about their other programs.
+    os.environ.update({"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"})
+
+
+def configure_logging(log: Path) -> None:
+    """One rotating log for Argilla, uvicorn and us; request lines are left out, for they carry search texts."""
+    handler = logging.handlers.RotatingFileHandler(log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    errors = logging.StreamHandler(sys.stderr)
+    errors.setLevel(logging.ERROR)
+    logging.basicConfig(handlers=[handler, errors], level=logging.WARNING, force=True)
+    for name in ("argilla_setup", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.INFO)
