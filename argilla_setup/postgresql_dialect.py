@@ -75,10 +75,11 @@ class PostgresqlDialect(Dialect):
     def json_sort_values(self, column: Any, path: JsonPath, *, smallest: bool) -> list[Any]:
         value, kind = _value(column, path), sa.func.jsonb_typeof
         pick = sa.func.min if smallest else sa.func.max
-        element = sa.func.jsonb_array_elements(value).column_valued("element")
+        elements = _elements(value)
+        element = elements.c.value
 
         def picked(what: Any) -> Any:
-            return sa.select(pick(what)).select_from(element).scalar_subquery()
+            return sa.select(pick(what)).select_from(elements).correlate_except(elements).scalar_subquery()
 
         return [
             sa.case(
@@ -117,7 +118,7 @@ class PostgresqlDialect(Dialect):
         kinds: dict[str, Any] = {"record_id": sa.Uuid(), "score": sa.Double(), "number": sa.BigInteger()}
         # One text for each column: a hundred thousand parameters would take longer to parse than to search.
         arrays = [
-            sa.cast("{" + ",".join(values) + "}", pg.ARRAY(kind))
+            sa.cast(sa.literal("{" + ",".join(values) + "}", sa.Text), pg.ARRAY(kind))
             for values, kind in zip((ids, scores, numbers), kinds.values(), strict=True)
         ]
         unnested = sa.func.unnest(*arrays).table_valued(*(sa.column(name, kind) for name, kind in kinds.items()))
@@ -153,7 +154,8 @@ class _PairedReader(Reader):
         # Connections that a restarted PostgreSQL has cut are noticed and made anew.
         sizes: dict[str, Any] = {"pool_size": connections, "max_overflow": 1}
         self._argilla = sa.create_engine(database_url_sync(), pool_pre_ping=True, **sizes)
-        self._side = sa.create_engine("sqlite://", poolclass=sa.QueuePool, **sizes)
+        across_threads = {"check_same_thread": False}
+        self._side = sa.create_engine("sqlite://", poolclass=sa.QueuePool, connect_args=across_threads, **sizes)
         sa.event.listen(self._side, "connect", attach(index))
 
     @contextmanager
@@ -188,7 +190,7 @@ def _elements(value: Any) -> Any:
 
 
 def _unquoted(value: Any) -> Any:
-    return value.op("#>>")(sa.cast("{}", pg.ARRAY(sa.Text)))
+    return value.op("#>>")(sa.cast(sa.literal("{}", sa.Text), pg.ARRAY(sa.Text)))
 
 
 def _as_number(value: Any) -> Any:
