@@ -8,7 +8,7 @@ BIN := .venv/bin
 export LINGO_HITL_CACHE ?= $(CURDIR)/.venv/cache
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: venv demo demo-down test test-fast lint bench browser
+.PHONY: venv demo demo-down test test-fast lint bench browser postgresql
 
 venv: .venv/complete
 
@@ -29,7 +29,7 @@ demo: venv
 demo-down: venv
 	@$(BIN)/lingo-hitl demo --workdir work/demo --home work/demo-home --remove
 
-test: venv browser
+test: venv browser postgresql
 	$(BIN)/python -m pytest
 
 test-fast: venv
@@ -48,3 +48,9 @@ browser:
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "Installing Chromium for the browser tests." && \
 	    apt-get update -qq && apt-get install -y -qq chromium fonts-noto-cjk >/dev/null; } || \
 	  echo "No Chromium: the browser tests will be skipped. Debian: apt-get install chromium fonts-noto-cjk"
+
+postgresql:
+	@{ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && command -v redis-server >/dev/null; } || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "Installing PostgreSQL and Redis for the tests." && \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql redis-server >/dev/null; } || \
+	  echo "No PostgreSQL or no Redis: tests of a team's server will be skipped. Debian: apt-get install postgresql redis-server"

@@ -20,6 +20,7 @@ from sqlalchemy import delete, func, select
 
 from argilla_setup.accounts_file import OWNER, WORKSPACE, WantedAccounts, WantedUser
 from argilla_setup.credentials_file import CredentialsFile
+from argilla_setup.owner_sign_in import OwnerSignIn
 from argilla_setup.sign_in import DEACTIVATED, is_deactivated
 
 if TYPE_CHECKING:
@@ -45,12 +46,15 @@ class Change:
     api_key: str | None = field(default=None, repr=False)
 
 
-def ensure_accounts(session: Session, path: Path, *, annotators: Iterable[str], url: str) -> None:
+def ensure_accounts(
+    session: Session, path: Path, *, annotators: Iterable[str], url: str, given: OwnerSignIn | None = None
+) -> None:
     """Make `owner`, the `annotators` and the workspace exist, and write their sign-ins to the file `path` (0600).
 
     Accounts made earlier stay, listed or not, and annotators whose sign-ins are known to be elsewhere are left alone.
     A user who is in the database but whose password is not in `path` (the file was deleted) gets a new password, and
     keeps the API key; a deactivated one stays so. Where file and database have two API keys, the file's is set.
+    `given` is the owner's sign-in where `path` holds none yet: what was changed later is not changed back.
     """
     kept = CredentialsFile.read(path)
     users = {user.username: user for user in session.scalars(select(User))}
@@ -65,10 +69,11 @@ def ensure_accounts(session: Session, path: Path, *, annotators: Iterable[str], 
     lost = [name for name in wanted if name not in kept.accounts and name in users]
     for name, role in wanted.items():
         if name not in kept.accounts:
+            first = given if given and name == OWNER else OwnerSignIn()
             kept.accounts[name] = {
                 "role": role.value,
-                "password": _new_password(),
-                "api_key": users[name].api_key if name in users else _new_key(),
+                "password": first.password or _new_password(),
+                "api_key": first.api_key or (users[name].api_key if name in users else _new_key()),
                 "workspaces": [WORKSPACE],
             }
     kept.url = url

@@ -14,8 +14,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from argilla_setup.addresses import url_of
+from argilla_setup.addresses import url_of, why_not_free
+from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
+from argilla_setup.owner_sign_in import OwnerSignIn
+from argilla_setup.secret_files import SecretError
 from argilla_setup.settings import configure, configure_logging
 
 if TYPE_CHECKING:
@@ -32,14 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--redis", required=True, help="URL of the Redis server, a unix socket")
+    parser.add_argument("--redis", help="URL of the Redis server; a team's is in ARGILLA_REDIS_URL")
     parser.add_argument("--annotator", action="append", default=[])
     options = parser.parse_args(arguments)
     os.umask(0o077)
     try:
+        Home(options.home).prepare()
         configure(Home(options.home), redis_url=options.redis)
         _serve(Home(options.home), host=options.host, port=options.port, annotators=options.annotator)
-    except StartError as error:
+    except (StartError, SecretError, LauncherError) as error:
         print(f"lingo-hitl: {error}", file=sys.stderr)
         return 3
     return 0
@@ -52,7 +56,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     from argilla_server.database import SyncSessionLocal, async_engine, sync_engine
     from argilla_server.settings import settings
 
-    from argilla_setup import search_engine, searcher, speedups  # noqa: F401 - importing the engine registers it
+    from argilla_setup import search_engine, searcher, speedups
     from argilla_setup.accounts import ensure_accounts
     from argilla_setup.hardening import HardeningError, hardened, refuse_if_exposed
 
@@ -66,15 +70,18 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     except HardeningError as error:
         raise StartError(str(error)) from None
     _migrate(sync_engine)
+    given = OwnerSignIn.take(os.environ)
     with SyncSessionLocal() as session:
-        ensure_accounts(session, home.credentials, annotators=annotators, url=url_of(host, port))
+        ensure_accounts(session, home.credentials, annotators=annotators, url=url_of(host, port), given=given)
         try:
             refuse_if_exposed(session, home, host)
         except HardeningError as error:
             raise StartError(str(error)) from None
     for file in home.path.glob("argilla.db*"):
         file.chmod(0o600)
-    with searcher.opened(home.index):
+    # Elasticsearch keeps its index elsewhere, and Argilla keeps that one.
+    embedded = settings.search_engine == search_engine.ENGINE_NAME
+    with searcher.opened(home.index) if embedded else contextlib.nullcontext():
         config = uvicorn.Config(
             application,
             host=host,
@@ -89,7 +96,9 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     if settings.database_is_sqlite:
         _checkpoint(home)
     if not server.started:
-        raise StartError(f"port {port} on {host} was taken while the server started. Run `lingo-hitl up` again.")
+        if why_not_free(host, port):
+            raise StartError(f"port {port} on {host} was taken while the server started. Run `lingo-hitl up` again.")
+        raise StartError(f"Argilla could not start: Redis or the search engine did not answer. The cause is in {home.log}.")
 
 
 def _configure_sqlite(*engines: Any) -> None:
@@ -117,8 +126,6 @@ def _checkpoint(home: Home) -> None:
 
 
 def _refuse_newer_database(home: Home) -> None:
-    from argilla_server._version import __version__
-
     if not home.database.exists():
         return
     try:
@@ -130,10 +137,16 @@ def _refuse_newer_database(home: Home) -> None:
         raise StartError(f"{home.database} cannot be opened ({error}). Restore it from a backup.") from None
     except sqlite3.DatabaseError as error:
         raise StartError(f"{home.database} is damaged ({error}). Restore it from a backup.") from None
+    _refuse_newer(found, str(home.database))
+
+
+def _refuse_newer(found: set[str], what: str) -> None:
+    from argilla_server._version import __version__
+
     unknown = found - {revision.revision for revision in _scripts().walk_revisions()}
     if unknown:
         raise StartError(
-            f"{home.database} was written by a newer Argilla (schema {', '.join(sorted(unknown))}); this is"
+            f"{what} was written by a newer Argilla (schema {', '.join(sorted(unknown))}); this is"
             f" {__version__}. Update lingo-hitl, or give another place with --home."
         )
 
@@ -143,11 +156,21 @@ def _migrate(engine: Any) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.exc import OperationalError
 
     scripts = _scripts()
-    with engine.connect() as connection:
-        if set(MigrationContext.configure(connection).get_current_heads()) == set(scripts.get_heads()):
-            return
+    try:
+        with engine.connect() as connection:
+            found = set(MigrationContext.configure(connection).get_current_heads())
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise StartError(
+            f"the database at {engine.url.host or engine.url.database} cannot be used ({reason})."
+            " Check ARGILLA_DATABASE_URL, its password, and that PostgreSQL runs."
+        ) from None
+    if found == set(scripts.get_heads()):
+        return
+    _refuse_newer(found, "the database")
     config = Config()
     config.set_main_option("script_location", scripts.dir)
     command.upgrade(config, "head")

@@ -140,6 +140,7 @@ async def _write(db: AsyncSession, model: Any, rows: list[dict[str, Any]], const
 def _set_what_was_written(dataset: Dataset, new: set[Record], rows: dict[Any, list[dict[str, Any]]]) -> None:
     """Give new records their suggestions and vectors as if they had been read back."""
     settings = {setting.id: setting for setting in dataset.vectors_settings}
+    questions = {question.id: question for question in dataset.questions}
     by_record = {record.id: record for record in new}
     made: dict[Any, dict[Any, list[Any]]] = {Suggestion: {}, Vector: {}}
     for model, written in rows.items():
@@ -150,6 +151,11 @@ def _set_what_was_written(dataset: Dataset, new: set[Record], rows: dict[Any, li
         for vector in vectors:
             set_committed_value(vector, "vector_settings", settings[vector.vector_settings_id])
             set_committed_value(vector, "record", by_record[record_id])
+    for record_id, suggestions in made[Suggestion].items():
+        for suggestion in suggestions:
+            # Elasticsearch's engine files a suggestion under its question's name.
+            set_committed_value(suggestion, "question", questions[suggestion.question_id])
+            set_committed_value(suggestion, "record", by_record[record_id])
     for record in new:
         set_committed_value(record, "dataset", dataset)
         set_committed_value(record, "responses", [])

@@ -7,18 +7,22 @@ or texts and vectors of records that are gone. At each start, and after a failed
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 import sqlalchemy as sa
+from argilla_server.enums import DatasetStatus
+from argilla_server.models import Dataset, Field, Record, Vector
 
-from argilla_setup.side_index import IndexedRecord
+from argilla_setup import dialect
+from argilla_setup.side_index import IndexedRecord, written_time
 
 if TYPE_CHECKING:
     import threading
 
+    from argilla_setup.dialect import Reader
     from argilla_setup.side_index import SideIndex
 
 BATCH = 500
@@ -27,60 +31,28 @@ START_BUDGET_S = 4.0
 
 _log = logging.getLogger(__name__)
 
-_GONE_DATASETS = "SELECT dataset_id FROM side.datasets WHERE dataset_id NOT IN (SELECT id FROM datasets)"
-_READY_FIELDS = """
-    SELECT datasets.id, fields.name, json_extract(fields.settings, '$.type') FROM datasets
-    JOIN fields ON fields.dataset_id = datasets.id WHERE datasets.status = 'ready' ORDER BY fields.inserted_at
-"""
-_GONE_RECORDS = """
-    SELECT record_id FROM side.documents WHERE record_id NOT IN (SELECT id FROM records)
-    UNION SELECT record_id FROM side.vectors WHERE record_id NOT IN (SELECT id FROM records)
-"""
-_GONE_VECTORS = """
-    SELECT indexed.record_id, indexed.settings_id FROM side.vectors AS indexed WHERE NOT EXISTS (
-        SELECT 1 FROM vectors
-        WHERE vectors.record_id = indexed.record_id AND vectors.vector_settings_id = indexed.settings_id
-    )
-"""
-_STALE_RECORDS = """
-    SELECT records.dataset_id, records.id FROM records
-    JOIN side.datasets ON side.datasets.dataset_id = records.dataset_id
-    LEFT JOIN side.documents ON documents.record_id = records.id
-    WHERE documents.updated_at IS NOT records.updated_at
-    UNION
-    SELECT records.dataset_id, records.id FROM vectors
-    JOIN records ON records.id = vectors.record_id
-    JOIN side.datasets ON side.datasets.dataset_id = records.dataset_id
-    LEFT JOIN side.vectors AS indexed
-        ON indexed.record_id = vectors.record_id AND indexed.settings_id = vectors.vector_settings_id
-    WHERE indexed.updated_at IS NOT vectors.updated_at
-"""
 
-
-def start(reader: sa.Engine, side: SideIndex) -> list[tuple[str, str]]:
+def start(reader: Reader, side: SideIndex) -> list[tuple[str, str]]:
     """Compare, and mend what a few seconds allow. Returns the (dataset id, record id) that are left to index."""
-    with reader.connect() as connection:
-        for dataset_id in [*side.worn_datasets(), *_column(connection, _GONE_DATASETS)]:
+    with reader.connect() as tables:
+        indexed = tables.side.execute(sa.text("SELECT dataset_id FROM side.datasets")).scalars().all()
+        there = {dataset_id.hex for dataset_id in tables.argilla.execute(sa.select(Dataset.id)).scalars()}
+        for dataset_id in {*side.worn_datasets(), *(set(indexed) - there)}:
             side.delete_dataset(dataset_id)
-        columns: dict[str, list[str]] = {}
-        for dataset_id, name, kind in connection.execute(sa.text(_READY_FIELDS)):
-            columns.setdefault(dataset_id, [])
-            if kind != "image":
-                columns[dataset_id].append(name)
-        for dataset_id, names in columns.items():
+        for dataset_id, names in _fields(tables.argilla).items():
             side.create_dataset(dataset_id, names)
-    with reader.connect() as connection:
-        gone = _column(connection, _GONE_RECORDS)
-        side.delete(gone)
-        side.delete_vectors([(row[0], row[1]) for row in connection.execute(sa.text(_GONE_VECTORS))])
-        stale = [(row[0], row[1]) for row in connection.execute(sa.text(_STALE_RECORDS))]
+    with reader.connect() as tables:
+        difference = dialect.current().out_of_step(tables)
+    gone, stale = difference.gone_records, difference.stale
+    side.delete(gone)
+    side.delete_vectors(difference.gone_vectors)
     if gone or stale:
         _log.info("search index: %d records to index, %d to forget", len(stale), len(gone))
     side.set_remaining(len(stale))
     return _index(reader, side, stale, deadline=time.monotonic() + START_BUDGET_S)
 
 
-def finish(reader: sa.Engine, side: SideIndex, left: list[tuple[str, str]], stopping: threading.Event) -> None:
+def finish(reader: Reader, side: SideIndex, left: list[tuple[str, str]], stopping: threading.Event) -> None:
     """Index what `start` left, batch by batch, until done or told to stop (the next start goes on)."""
     whole = len(left)
     while left and not stopping.is_set():
@@ -92,7 +64,7 @@ def finish(reader: sa.Engine, side: SideIndex, left: list[tuple[str, str]], stop
 
 
 def _index(
-    reader: sa.Engine,
+    reader: Reader,
     side: SideIndex,
     stale: list[tuple[str, str]],
     *,
@@ -106,8 +78,8 @@ def _index(
         for dataset_id, record_id in batch:
             by_dataset.setdefault(dataset_id, []).append(record_id)
         for dataset_id, record_ids in by_dataset.items():
-            with reader.connect() as connection:
-                records = _read(connection, record_ids)
+            with reader.connect() as tables:
+                records = _read(tables.argilla, record_ids)
             if side.columns(dataset_id) is not None:
                 side.write(dataset_id, records)
         position += len(batch)
@@ -115,21 +87,29 @@ def _index(
     return stale[position:]
 
 
-def _read(connection: sa.Connection, record_ids: list[str]) -> list[IndexedRecord]:
-    def rows(statement: str) -> Any:
-        query = sa.text(statement).bindparams(sa.bindparam("ids", expanding=True))
-        return connection.execute(query, {"ids": record_ids})
-
-    vectors: dict[str, list[tuple[str, str, list[float]]]] = {}
-    for record_id, settings_id, updated_at, value in rows(
-        "SELECT record_id, vector_settings_id, updated_at, value FROM vectors WHERE record_id IN :ids"
+def _fields(connection: sa.Connection) -> dict[str, list[str]]:
+    """The fields that have a text, in order, of each dataset that is published."""
+    ready = sa.select(Dataset.id, Field.name, Field.settings).join(Field, Field.dataset_id == Dataset.id)
+    names: dict[str, list[str]] = {}
+    for dataset_id, name, settings in connection.execute(
+        ready.where(Dataset.status == DatasetStatus.ready).order_by(Field.inserted_at)
     ):
-        vectors.setdefault(record_id, []).append((settings_id, updated_at, json.loads(value)))
+        names.setdefault(dataset_id.hex, [])
+        if settings.get("type") != "image":
+            names[dataset_id.hex].append(name)
+    return names
+
+
+def _read(connection: sa.Connection, record_ids: list[str]) -> list[IndexedRecord]:
+    ids = [UUID(record_id) for record_id in record_ids]
+    vectors: dict[UUID, list[tuple[str, str, list[float]]]] = {}
+    columns = (Vector.record_id, Vector.vector_settings_id, Vector.updated_at, Vector.value)
+    for record_id, settings_id, updated_at, value in connection.execute(
+        sa.select(*columns).where(Vector.record_id.in_(ids))
+    ):
+        vectors.setdefault(record_id, []).append((settings_id.hex, written_time(updated_at), value))
+    records = sa.select(Record.id, Record.updated_at, Record.fields).where(Record.id.in_(ids))
     return [
-        IndexedRecord(record_id, updated_at, json.loads(fields) or {}, tuple(vectors.get(record_id, ())))
-        for record_id, updated_at, fields in rows("SELECT id, updated_at, fields FROM records WHERE id IN :ids")
+        IndexedRecord(record_id.hex, written_time(updated_at), fields or {}, tuple(vectors.get(record_id, ())))
+        for record_id, updated_at, fields in connection.execute(records)
     ]
-
-
-def _column(connection: sa.Connection, statement: str) -> list[str]:
-    return [row[0] for row in connection.execute(sa.text(statement))]

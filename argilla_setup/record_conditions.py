@@ -22,9 +22,9 @@ from argilla_server.search_engine import (
     SuggestionFilterScope,
     TermsFilter,
 )
-from sqlalchemy.sql import quoted_name
 
-from argilla_setup.argilla_indexes import short_value_sql
+from argilla_setup import dialect
+from argilla_setup.dialect import known_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +38,7 @@ _RECORD_COLUMNS = {
     "inserted_at": Record.inserted_at,
     "updated_at": Record.updated_at,
 }
+_TEXTS = ("external_id", "status")
 
 
 def condition(filter: Filter, dataset_id: UUID) -> ColumnElement[bool]:
@@ -48,7 +49,7 @@ def condition(filter: Filter, dataset_id: UUID) -> ColumnElement[bool]:
     if isinstance(scope, RecordFilterScope):
         return _record_condition(filter, str(scope.property))
     if isinstance(scope, MetadataFilterScope):
-        return _any_json_value(Record.metadata_, _path(scope.metadata_property), filter)
+        return dialect.current().any_json_value(Record.metadata_, (scope.metadata_property,), filter)
     if isinstance(scope, SuggestionFilterScope):
         return _suggestion_condition(filter, scope, dataset_id)
     if isinstance(scope, ResponseFilterScope):
@@ -56,23 +57,18 @@ def condition(filter: Filter, dataset_id: UUID) -> ColumnElement[bool]:
     raise ValueError(f"Cannot process request for search scope {scope}")
 
 
-def sort_key(order: Order, dataset_id: UUID) -> ColumnElement[Any]:
-    """The value of a record to sort it by."""
-    return _sort_value(order.scope, dataset_id, smallest=order.order == SortOrder.asc)
+def sort_keys(order: Order, dataset_id: UUID) -> list[Any]:
+    """The values of a record to sort it by, one after the other."""
+    return _sort_values(order.scope, dataset_id, smallest=order.order == SortOrder.asc)
 
 
 def sort_term(value: Any, order: Order) -> ColumnElement[Any]:
-    """The ORDER BY term for what `sort_key` gave."""
+    """The ORDER BY term for what `sort_keys` gave."""
     term = value.asc() if order.order == SortOrder.asc else value.desc()
     if isinstance(order.scope, RecordFilterScope) and order.scope.property != "external_id":
         # Each record has these: said so, SQLite can read them in the order of an index.
         return term
     return term.nulls_last()
-
-
-def json_values(column: Any, path: str) -> Any:
-    """The values at a JSON path, one row each: the elements of a list, or the one value."""
-    return sa.func.json_each(column, path).table_valued("value", "type", "atom")
 
 
 # --- conditions -----------------------------------------------------------------------------------------------------
@@ -90,8 +86,8 @@ def _record_condition(filter: TermsFilter | RangeFilter, name: str) -> ColumnEle
         parse = str
     if isinstance(filter, TermsFilter):
         return column.in_(_known(parse(value) for value in filter.values))
-    if name == "status":
-        column, parse = sa.cast(column, sa.String), str
+    if name in _TEXTS:
+        column, parse = dialect.current().by_code_point(column), str
     parts = []
     if filter.ge is not None:
         parts.append(column >= parse(filter.ge))
@@ -104,35 +100,27 @@ def _suggestion_condition(
     filter: TermsFilter | RangeFilter, scope: SuggestionFilterScope, dataset_id: UUID
 ) -> ColumnElement[bool]:
     name = _suggestion_property(scope)
-    column = _suggested(name)
+    database = dialect.current()
+    column = database.suggested(name)
     if name in ("value", "score"):
-        wanted = _any_json_value(column, "$", filter)
+        wanted = database.any_json_value(column, (), filter)
     elif isinstance(filter, TermsFilter) and name in ("agent", "type"):
         wanted = column.in_(filter.values)
     else:
         raise UnprocessableEntityError(f"suggestions cannot be filtered by a range of `{name}`; use `score` or `value`")
     # Read once and kept as a set, which costs a fifth of asking for each record.
-    question = _suggested("question_id") == _question_id(scope.question, dataset_id)
-    return Record.id.in_(sa.select(_suggested("record_id")).select_from(_SUGGESTIONS).where(question, wanted))
-
-
-# Without statistics SQLite takes an index that leads it to each wide row.
-_SUGGESTIONS = sa.table(quoted_name("suggestions AS suggested INDEXED BY lingo_values", quote=False))
+    question = database.suggested("question_id") == _question_id(scope.question, dataset_id)
+    source = database.suggestions
+    return Record.id.in_(sa.select(database.suggested("record_id")).select_from(source).where(question, wanted))
 
 
 def _suggestion_property(scope: SuggestionFilterScope) -> str:
     return "value" if scope.property in (None, "None") else str(scope.property)
 
 
-def _suggested(column: str) -> Any:
-    if column == "value":
-        return sa.literal_column(f"coalesce({short_value_sql('suggested.')}, suggested.value)")
-    return sa.literal_column(f"suggested.{column}", sa.Uuid() if column.endswith("_id") else None)
-
-
 def _response_condition(filter: TermsFilter | RangeFilter, scope: ResponseFilterScope) -> ColumnElement[bool]:
     if scope.question:
-        wanted = _any_json_value(Response.values, _path(scope.question) + ".value", filter)
+        wanted = dialect.current().any_json_value(Response.values, (scope.question, "value"), filter)
         return _some_response(scope, wanted)
     if scope.property != "status" or not isinstance(filter, TermsFilter):
         raise UnprocessableEntityError(f"cannot filter responses by {scope.property}; expected a question or `status`")
@@ -154,120 +142,53 @@ def _some_response(scope: ResponseFilterScope, *wanted: ColumnElement[bool]) -> 
     return some.correlate(Record).exists()
 
 
-def _any_json_value(column: Any, path: str, filter: TermsFilter | RangeFilter) -> ColumnElement[bool]:
-    """Whether the value at a JSON path passes the filter; of a list, whether one of its elements does."""
-    values = json_values(column, path)
-    if isinstance(filter, TermsFilter):
-        wanted = _equals_one(values, filter.values)
-    else:
-        wanted = sa.and_(*_bounds(values, filter))
-    some = sa.select(sa.literal(1)).select_from(values).where(wanted)
-    return some.correlate(*_owner(column)).exists()
-
-
-def _equals_one(values: Any, terms: Iterable[str]) -> ColumnElement[bool]:
-    """Terms arrive as texts, also for numbers and truth values."""
-    terms = list(terms)
-    wanted = sa.and_(values.c.type == "text", values.c.atom.in_(terms))
-    numbers = _known(_number(term) for term in terms)
-    if numbers:
-        wanted = sa.or_(wanted, sa.and_(_is_number(values), values.c.atom.in_(numbers)))
-    truths = [term for term in terms if term in ("true", "false")]
-    return sa.or_(wanted, values.c.type.in_(truths)) if truths else wanted
-
-
-def _bounds(values: Any, filter: RangeFilter) -> list[ColumnElement[bool]]:
-    """Numbers compare as numbers, also where a record holds one as text; other bounds compare as text."""
-    given = [bound for bound in (filter.ge, filter.le) if bound is not None]
-    low: Any
-    high: Any
-    if all(_number(bound) is not None for bound in given):
-        written_out = sa.and_(values.c.type == "text", sa.cast(values.c.atom, sa.String).op("GLOB")("[-0-9.]*"))
-        value: Any = sa.cast(values.c.atom, sa.Float)
-        parts: list[ColumnElement[bool]] = [sa.or_(_is_number(values), written_out)]
-        low, high = (None if bound is None else _number(bound) for bound in (filter.ge, filter.le))
-    else:
-        value = sa.cast(values.c.atom, sa.String)
-        parts = [values.c.type == "text"]
-        low, high = (None if bound is None else str(bound) for bound in (filter.ge, filter.le))
-    if low is not None:
-        parts.append(value >= low)
-    if high is not None:
-        parts.append(value <= high)
-    return parts
-
-
 # --- sorting --------------------------------------------------------------------------------------------------------
 
 
-def _sort_value(scope: FilterScope, dataset_id: UUID, *, smallest: bool) -> Any:
+def _sort_values(scope: FilterScope, dataset_id: UUID, *, smallest: bool) -> list[Any]:
     """Of several values the smallest stands for the record when ascending, else the largest."""
-    pick = sa.func.min if smallest else sa.func.max
+    database = dialect.current()
     if isinstance(scope, RecordFilterScope):
-        return _RECORD_COLUMNS[str(scope.property)]
+        name = str(scope.property)
+        return [database.by_code_point(_RECORD_COLUMNS[name]) if name in _TEXTS else _RECORD_COLUMNS[name]]
     if isinstance(scope, MetadataFilterScope):
-        return _one_json_value(Record.metadata_, _path(scope.metadata_property), pick)
+        return database.json_sort_values(Record.metadata_, (scope.metadata_property,), smallest=smallest)
     if isinstance(scope, SuggestionFilterScope):
         name = _suggestion_property(scope)
-        column = _suggested(name)
-        value = _one_json_value(column, "$", pick) if name in ("value", "score") else column
-        own = (
-            _suggested("record_id") == Record.id,
-            _suggested("question_id") == _question_id(scope.question, dataset_id),
+        column = database.suggested(name)
+        is_json = name in ("value", "score")
+        values = (
+            database.json_sort_values(column, (), smallest=smallest) if is_json else [database.by_code_point(column)]
         )
-        return sa.select(value).select_from(_SUGGESTIONS).where(*own).correlate(Record).scalar_subquery()
+        own = (
+            database.suggested("record_id") == Record.id,
+            database.suggested("question_id") == _question_id(scope.question, dataset_id),
+        )
+        return [_of_record(sa.select(value).select_from(database.suggestions).where(*own)) for value in values]
     if isinstance(scope, ResponseFilterScope):
         own = (Response.record_id == Record.id, *([Response.user_id == scope.user.id] if scope.user else []))
-        if not scope.question:
-            query = sa.select(pick(Response.status)).select_from(Response)
-        else:
-            values = json_values(Response.values, _path(scope.question) + ".value")
-            # The mean of several people's numbers; of their labels, the first or last in the alphabet.
-            numeric = sa.func.max(values.c.type).in_(("integer", "real"))
-            value = sa.case((numeric, sa.func.avg(values.c.atom)), else_=pick(values.c.atom))
-            query = sa.select(value).select_from(Response).join(values, sa.true())
-        return query.where(*own).correlate(Record).scalar_subquery()
+        if scope.question:
+            path = (scope.question, "value")
+            return [_of_record(query) for query in database.response_sort_values(path, own, smallest=smallest)]
+        status = database.by_code_point(Response.status)
+        picked = sa.func.min(status) if smallest else sa.func.max(status)
+        return [_of_record(sa.select(picked).select_from(Response).where(*own))]
     raise ValueError(f"Cannot process request for search scope {scope}")
 
 
+def _of_record(query: Any) -> Any:
+    return query.correlate(Record).scalar_subquery()
+
+
 # --- values ---------------------------------------------------------------------------------------------------------
-
-
-def _one_json_value(column: Any, path: str, pick: Any) -> Any:
-    """The value at a JSON path; of a list the picked one."""
-    values = json_values(column, path)
-    picked = sa.select(pick(values.c.atom)).select_from(values).correlate(*_owner(column)).scalar_subquery()
-    # One value needs no table to be made of it, which is the dearer part of reading it.
-    one = sa.func.json_extract(column, path)
-    return sa.case((sa.func.json_type(column, path) == "array", picked), else_=one)
-
-
-def _owner(column: Any) -> list[Any]:
-    """The mapped class of a column; a literal column has none."""
-    return [column.class_] if hasattr(column, "class_") else []
 
 
 def _question_id(name: str, dataset_id: UUID) -> Any:
     return sa.select(Question.id).where(Question.dataset_id == dataset_id, Question.name == name).scalar_subquery()
 
 
-def _path(name: str) -> str:
-    return '$."' + name.replace('"', "") + '"'
-
-
-def _is_number(values: Any) -> ColumnElement[bool]:
-    return values.c.type.in_(("integer", "real"))
-
-
 def _known(values: Iterable[Any]) -> list[Any]:
     return [value for value in values if value is not None]
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _uuid(value: Any) -> UUID | None:
@@ -283,7 +204,7 @@ def _member(kind: Any) -> Any:
 
 def _time(value: Any) -> datetime:
     """ISO 8601, or milliseconds since 1970; naive UTC, as Argilla stores it."""
-    number = _number(value)
+    number = known_number(value)
     try:
         moment = (
             datetime.fromtimestamp(number / 1000, UTC) if number is not None else datetime.fromisoformat(str(value))

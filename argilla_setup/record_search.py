@@ -18,25 +18,26 @@ from argilla_server.errors.future import UnprocessableEntityError
 from argilla_server.models import Record
 from argilla_server.search_engine import SearchResponseItem, SearchResponses, SuggestionFilterScope, TextQuery
 
+from argilla_setup import dialect
 from argilla_setup.fuzzy_words import nearest
-from argilla_setup.record_conditions import condition, sort_key, sort_term
+from argilla_setup.record_conditions import condition, sort_keys, sort_term
 from argilla_setup.side_index import table_of, words_of
 from argilla_setup.text_match import to_fts5
 from argilla_setup.text_query import QueryError
-from argilla_setup.user_order import PRIME, number_sql, shuffled
+from argilla_setup.user_order import PRIME, shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from argilla_server.search_engine import Filter, Order
 
+    from argilla_setup.dialect import Tables
+
 MOST_RANKED = 20_000
 """What more records match than this is so common that a ranking says nothing; it would cost most of the time."""
 
 MOST_FUZZY = 5
 """Fuzzy words of one query; each is compared with all words of the dataset. Further ones count as written."""
-
-_NUMBER: Any = sa.literal_column(number_sql("records.id"), sa.Integer())
 
 
 @dataclass(frozen=True)
@@ -84,25 +85,25 @@ class TextMatch:
         return statement.bindparams(expression=self.expression)
 
 
-def read_page(connection: sa.Connection, page: Page) -> SearchResponses:
+def read_page(tables: Tables, page: Page) -> SearchResponses:
     """The page; by `sort`, else best text match first, else in the user's order, else oldest first."""
     match = None
     if page.query is not None:
-        match = text_match(connection, page.dataset_id, page.query)
+        match = text_match(tables.side, page.dataset_id, page.query)
         if match is None:
             return SearchResponses(items=[], total=0)
     if match is not None and page.filter is None and not page.sort:
-        return _by_text(connection, page, match)
-    return _by_records(connection, page, match)
+        return _by_text(tables, page, match)
+    return _by_records(tables, page, match)
 
 
-def text_match(connection: sa.Connection, dataset_id: UUID, query: TextQuery) -> TextMatch | None:
+def text_match(side: sa.Connection, dataset_id: UUID, query: TextQuery) -> TextMatch | None:
     """The match for a query; None where it holds nothing to look for.
 
     UnprocessableEntityError where it is too long or too complex.
     """
     known = sa.text("SELECT columns FROM side.datasets WHERE dataset_id = :dataset_id")
-    names = json.loads(connection.execute(known, {"dataset_id": dataset_id.hex}).scalar() or "[]")
+    names = json.loads(side.execute(known, {"dataset_id": dataset_id.hex}).scalar() or "[]")
     fields = [position for position, name in enumerate(names) if query.field in (None, name)]
 
     looked_up: list[str] = []
@@ -117,7 +118,7 @@ def text_match(connection: sa.Connection, dataset_id: UUID, query: TextQuery) ->
             " WHERE term < char(0x1100) AND length(term) BETWEEN :shortest AND :longest"
         )
         limits = {"shortest": len(word) - edits, "longest": len(word) + edits}
-        return nearest(word, connection.execute(words, limits).scalars(), edits=edits)
+        return nearest(word, side.execute(words, limits).scalars(), edits=edits)
 
     try:
         expression = to_fts5(query.q, fields, similar)
@@ -130,7 +131,7 @@ def text_match(connection: sa.Connection, dataset_id: UUID, query: TextQuery) ->
         f"SELECT count(*) FROM (SELECT 1 FROM side.{table} WHERE {table} MATCH :expression LIMIT {MOST_RANKED + 1})"
     )
     try:
-        count = connection.execute(many, {"expression": expression}).scalar_one()
+        count = side.execute(many, {"expression": expression}).scalar_one()
     except sa.exc.OperationalError as error:
         if "fts5" not in str(error.orig):
             raise
@@ -138,25 +139,30 @@ def text_match(connection: sa.Connection, dataset_id: UUID, query: TextQuery) ->
     return TextMatch(dataset_id, expression, ranked=count <= MOST_RANKED)
 
 
-def passing_ids(page: Page, match: TextMatch | None) -> Any:
+def passing_ids(tables: Tables, page: Page, match: TextMatch | None) -> Any:
     """Select the ids, as hex, of the records that pass the page's filter and hold its text."""
-    return _passing(sa.select(sa.type_coerce(Record.id, sa.String)), page, match and match.rows().cte("found"))
+    database = dialect.current()
+    found = database.matched(tables.side, match.rows()).cte("found") if match else None
+    return _passing(sa.select(database.hex_id(Record.id)), page, found)
 
 
-def _by_text(connection: sa.Connection, page: Page, match: TextMatch) -> SearchResponses:
+def _by_text(tables: Tables, page: Page, match: TextMatch) -> SearchResponses:
     rows = match.rows().subquery()
     score, order = _scored(rows, page.user_id, ranked=match.ranked)
     statement = sa.select(rows.c.record_id, score.label("score")).order_by(*order, rows.c.docid)
-    found = connection.execute(statement.limit(page.limit).offset(page.offset)).all()
-    total = connection.execute(match.count()).scalar_one()
+    found = tables.side.execute(statement.limit(page.limit).offset(page.offset)).all()
+    total = tables.side.execute(match.count()).scalar_one()
     # A record deleted this moment may still be in the index; Argilla cannot show what is not there.
-    alive = set(connection.execute(sa.select(Record.id).where(Record.id.in_([row[0] for row in found]))).scalars())
+    there = sa.select(Record.id).where(Record.id.in_([row[0] for row in found]))
+    alive = set(tables.argilla.execute(there).scalars())
     items = [SearchResponseItem(record_id=row[0], score=row[1]) for row in found if row[0] in alive]
     return SearchResponses(items=items, total=total)
 
 
-def _by_records(connection: sa.Connection, page: Page, match: TextMatch | None) -> SearchResponses:
-    found = match.rows().cte("found").prefix_with("MATERIALIZED") if match else None
+def _by_records(tables: Tables, page: Page, match: TextMatch | None) -> SearchResponses:
+    found = None
+    if match is not None:
+        found = dialect.current().matched(tables.side, match.rows()).cte("found").prefix_with("MATERIALIZED")
     keys = _keys(page, found, ranked=match is not None and match.ranked)
     chosen = sa.select(Record.id, *(key.value.label(f"key{n}") for n, key in enumerate(keys)))
     everything = _passing(sa.select(sa.func.count(Record.id)), page, found)
@@ -171,8 +177,8 @@ def _by_records(connection: sa.Connection, page: Page, match: TextMatch | None) 
     statement = sa.select(source.c.id, score.label("score"), total.label("total")).order_by(
         *(key.term(source.c[f"key{n}"]) for n, key in enumerate(keys))
     )
-    rows = connection.execute(statement.limit(page.limit).offset(page.offset)).all()
-    counted = rows[0].total if rows else connection.execute(everything).scalar_one()
+    rows = tables.argilla.execute(statement.limit(page.limit).offset(page.offset)).all()
+    counted = rows[0].total if rows else tables.argilla.execute(everything).scalar_one()
     return SearchResponses(items=[SearchResponseItem(record_id=row[0], score=row[1]) for row in rows], total=counted)
 
 
@@ -186,13 +192,17 @@ class _Key:
 
 
 def _keys(page: Page, found: Any, *, ranked: bool) -> list[_Key]:
-    keys = [_Key(sort_key(order, page.dataset_id), partial(sort_term, order=order)) for order in page.sort]
+    keys = [
+        _Key(value, partial(sort_term, order=order))
+        for order in page.sort
+        for value in sort_keys(order, page.dataset_id)
+    ]
     if found is not None:
         score, _ = _scored(found, page.user_id, ranked=ranked)
         keys.append(_Key(score, lambda value: value.desc(), lambda value: value))
     elif page.user_id is not None:
-        random = shuffled(_NUMBER, page.user_id)
-        keys.append(_Key(random, score=lambda value: 1.0 - value / float(PRIME)))
+        random = shuffled(dialect.current().number, page.user_id)
+        keys.append(_Key(random, score=lambda value: 1.0 - sa.cast(value, sa.Double) / float(PRIME)))
     # Oldest first, and by id where two are of one moment: pages must fit each other. By id alone where suggestions are
     # sorted by: records and suggestions are then read side by side, in half the time.
     by_id = page.user_id is not None or any(isinstance(order.scope, SuggestionFilterScope) for order in page.sort)
@@ -203,7 +213,7 @@ def _scored(rows: Any, user_id: UUID | str | None, *, ranked: bool) -> tuple[Any
     """The score of text matches and the order: for an annotator, relevance times a random number, as Argilla has it."""
     if user_id is None:
         return rows.c.score, [rows.c.score.desc()] if ranked else []
-    score = rows.c.score * (1.0 - shuffled(rows.c.number, user_id) / float(PRIME))
+    score = rows.c.score * (1.0 - sa.cast(shuffled(rows.c.number, user_id), sa.Double) / float(PRIME))
     return score, [score.desc()]
 
 

@@ -23,10 +23,9 @@ from argilla_server.search_engine import (
     TextQuery,
 )
 
-from argilla_setup import searcher
-from argilla_setup.record_conditions import json_values
+from argilla_setup import dialect, searcher
 from argilla_setup.record_search import Page, passing_ids, read_page, text_match
-from argilla_setup.side_index import IndexedRecord, unit_vector
+from argilla_setup.side_index import IndexedRecord, unit_vector, written_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from argilla_server.models import Dataset, MetadataProperty, Suggestion, User, VectorSettings
     from argilla_server.search_engine import Filter, MetadataMetrics, Order
 
+    from argilla_setup.dialect import Tables
     from argilla_setup.searcher import Searcher
 
 ENGINE_NAME = "embedded"
@@ -54,7 +54,7 @@ class EmbeddedSearchEngine(SearchEngine):
         """Nothing: the process keeps the index open."""
 
     async def ping(self) -> bool:
-        return await self._searcher.read(lambda connection: connection.execute(sa.text("SELECT 1")).scalar() == 1)
+        return await self._searcher.read(lambda tables: tables.argilla.execute(sa.text("SELECT 1")).scalar() == 1)
 
     async def info(self) -> dict:
         return {"name": ENGINE_NAME}
@@ -126,7 +126,7 @@ class EmbeddedSearchEngine(SearchEngine):
             limit=limit,
             user_id=user_id,
         )
-        return await self._searcher.read(lambda connection: read_page(connection, page))
+        return await self._searcher.read(lambda tables: read_page(tables, page))
 
     async def similarity_search(
         self,
@@ -158,19 +158,19 @@ class EmbeddedSearchEngine(SearchEngine):
         wanted = unit_vector(vector) * (-1.0 if order == SimilarityOrder.least_similar else 1.0)
         page = Page(dataset.id, query=TextQuery(q=query) if isinstance(query, str) else query, filter=filter)
 
-        def work(connection: sa.Connection) -> SearchResponses:
-            match = text_match(connection, page.dataset_id, page.query) if page.query is not None else None
+        def work(tables: Tables) -> SearchResponses:
+            match = text_match(tables.side, page.dataset_id, page.query) if page.query is not None else None
             if match is None and page.query is not None:
                 return SearchResponses(items=[], total=0)
-            ids = passing_ids(page, match)
+            ids = passing_ids(tables, page, match)
             narrowed = match is not None or filter is not None
-            among = connection.execute(ids).scalars().all() if narrowed else None
-            matrix = self._searcher.vectors.get(connection, settings_id, dimensions)
+            among = tables.argilla.execute(ids).scalars().all() if narrowed else None
+            matrix = self._searcher.vectors.get(tables.side, settings_id, dimensions)
             found = matrix.nearest(wanted, k=max_results, among=among, without=own_id)
             if not narrowed:
                 # A record deleted this moment may still have its vector here; Argilla cannot show what is not there.
                 alive = ids.where(Record.id.in_([UUID(record_id) for record_id, _ in found]))
-                there = set(connection.execute(alive).scalars())
+                there = set(tables.argilla.execute(alive).scalars())
                 found = [item for item in found if item[0] in there]
             items = [
                 SearchResponseItem(record_id=UUID(record_id), score=score)
@@ -191,7 +191,7 @@ class EmbeddedSearchEngine(SearchEngine):
             .where(Record.dataset_id == dataset.id)
             .group_by(Record.status)
         )
-        return _with_total(await self._searcher.read(lambda connection: connection.execute(statement).all()))
+        return _with_total(await self._searcher.read(lambda tables: tables.argilla.execute(statement).all()))
 
     async def get_dataset_user_progress(self, dataset: Dataset, user: User) -> dict:
         if dataset.is_draft:
@@ -202,10 +202,11 @@ class EmbeddedSearchEngine(SearchEngine):
             .where(Record.dataset_id == dataset.id, Response.user_id == user.id)
             .group_by(Response.status)
         )
-        return _with_total(await self._searcher.read(lambda connection: connection.execute(statement).all()))
+        return _with_total(await self._searcher.read(lambda tables: tables.argilla.execute(statement).all()))
 
     async def compute_metrics_for(self, metadata_property: MetadataProperty) -> MetadataMetrics:
-        values = json_values(Record.metadata_, f'$."{metadata_property.name}"')
+        database = dialect.current()
+        values = database.json_atoms(Record.metadata_, (metadata_property.name,))
         source = (
             sa.select(values.c.atom.label("atom"))
             .select_from(Record)
@@ -215,15 +216,16 @@ class EmbeddedSearchEngine(SearchEngine):
         )
         if metadata_property.type == MetadataPropertyType.terms:
             count = sa.func.count()
-            terms = sa.select(source.c.atom, count).group_by(source.c.atom).order_by(count.desc(), source.c.atom)
-            rows = await self._searcher.read(lambda connection: connection.execute(terms).all())
+            terms = sa.select(source.c.atom, count).group_by(source.c.atom)
+            terms = terms.order_by(count.desc(), database.by_code_point(source.c.atom))
+            rows = await self._searcher.read(lambda tables: tables.argilla.execute(terms).all())
             return TermsMetrics(
                 total=sum(row[1] for row in rows),
                 values=[TermsMetrics.TermCount(term=str(row[0]), count=row[1]) for row in rows],
             )
         number = sa.cast(source.c.atom, sa.Float)
         limits = sa.select(sa.func.min(number), sa.func.max(number))
-        low, high = await self._searcher.read(lambda connection: connection.execute(limits).one())
+        low, high = await self._searcher.read(lambda tables: tables.argilla.execute(limits).one())
         if metadata_property.type == MetadataPropertyType.integer:
             return IntegerMetadataMetrics(
                 min=None if low is None else int(low), max=None if high is None else int(high)
@@ -239,11 +241,10 @@ def _indexed(record: Record) -> IndexedRecord:
     vectors = record.vectors if record.is_relationship_loaded("vectors") else []
     return IndexedRecord(
         record_id=record.id.hex,
-        updated_at=record.updated_at.isoformat(" ", "microseconds"),
+        updated_at=written_time(record.updated_at),
         fields=dict(record.fields or {}),
         vectors=tuple(
-            (vector.vector_settings_id.hex, vector.updated_at.isoformat(" ", "microseconds"), vector.value)
-            for vector in vectors
+            (vector.vector_settings_id.hex, written_time(vector.updated_at), vector.value) for vector in vectors
         ),
     )
 

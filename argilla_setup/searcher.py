@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 from argilla_server.database import database_url_sync
 
-from argilla_setup import reconcile
+from argilla_setup import dialect, reconcile
 from argilla_setup.argilla_indexes import create_indexes
 from argilla_setup.side_file import damage
 from argilla_setup.side_index import SideIndex
@@ -24,9 +24,9 @@ from argilla_setup.vector_cache import VectorCache
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from argilla_setup.dialect import Tables
+
 READERS = 4
-CACHE_KB = 16 * 1024
-"""Of each reading connection and file; SQLite's own 2 MB make it read the same pages over and over."""
 COMPARE_EVERY_S = 300.0
 """Nothing should ever be found out of step while the server runs; looking costs half a second at 100,000 records."""
 MEND_AFTER_S = 1.0
@@ -49,18 +49,17 @@ class Searcher:
         self.pid = os.getpid()
         self.side = SideIndex(index)
         self.vectors = VectorCache()
-        self.reader = sa.create_engine(database_url_sync(), pool_size=READERS, max_overflow=1)
-        sa.event.listen(self.reader, "connect", _attach(index))
+        self.reader = dialect.current().reader(index, connections=READERS)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._stopping = threading.Event()
         self._failed = threading.Event()
         self._tender: threading.Thread | None = None
 
-    async def read(self, work: Callable[[sa.Connection], _T]) -> _T:
+    async def read(self, work: Callable[[Tables], _T]) -> _T:
         """What `work` returns; it sees one state of the tables, whatever is written meanwhile."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_connection, work)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_tables, work)
         except sa.exc.DatabaseError:
             self._failed.set()
             raise
@@ -83,7 +82,7 @@ class Searcher:
         What can be done in seconds is done when this returns; the rest goes on in a thread, which then looks for
         damage, and mends after a failure.
         """
-        create_indexes(self.reader.url)
+        create_indexes(database_url_sync())
         left = self._compare()
         self._tender = threading.Thread(target=self._keep_in_step, args=(left,), name="tender")
         self._tender.start()
@@ -153,10 +152,9 @@ class Searcher:
         self.reader.dispose()
         self._failed.set()
 
-    def _with_connection(self, work: Callable[[sa.Connection], _T]) -> _T:
-        with self.reader.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
-            return work(connection)
+    def _with_tables(self, work: Callable[[Tables], _T]) -> _T:
+        with self.reader.connect(snapshot=True) as tables:
+            return work(tables)
 
 
 _open: Searcher | None = None
@@ -186,15 +184,3 @@ def opened(index: Path) -> Iterator[Searcher]:
     finally:
         _open.close()
         _open = None
-
-
-def _attach(index: Path) -> Callable[[Any, Any], None]:
-    def attach(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("ATTACH DATABASE ? AS side", (str(index),))
-        cursor.execute("PRAGMA query_only = ON")
-        for name in ("main", "side"):
-            cursor.execute(f"PRAGMA {name}.cache_size = {-CACHE_KB}")
-        cursor.close()
-
-    return attach

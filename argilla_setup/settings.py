@@ -13,6 +13,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from argilla_setup.home import read_json, write_private
+from argilla_setup.secret_files import read_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +25,15 @@ LOG_FILES = 4
 SQLITE_PATIENCE_S = 30
 """How long a write waits for another one; Argilla's own 5 s are short beside a bulk upsert on a slow disk."""
 
+LOCAL_REDIS = "redis://localhost:6379/0"
 
-def configure(home: Home, *, redis_url: str) -> None:
-    """Set what Argilla reads from the environment when it is imported. Variables that are set already win."""
+
+def configure(home: Home, *, redis_url: str | None) -> None:
+    """Set what Argilla reads from the environment when it is imported. Variables that are set already win.
+
+    A team's server is told its database, Redis and search engine by these variables; SecretError as `read_secrets`.
+    """
+    read_secrets(os.environ)
     shutil.rmtree(home.temporary, ignore_errors=True)
     home.temporary.mkdir(mode=0o700, parents=True)
     # Argilla copies its web UI to a temporary folder at each start and leaves it there.
@@ -40,7 +47,7 @@ def configure(home: Home, *, redis_url: str) -> None:
         "ARGILLA_DATABASE_URL": f"sqlite+aiosqlite:///{home.database}?check_same_thread=False",
         "ARGILLA_DATABASE_SQLITE_TIMEOUT": str(SQLITE_PATIENCE_S),
         "ARGILLA_SEARCH_ENGINE": "embedded",
-        "ARGILLA_REDIS_URL": redis_url,
+        "ARGILLA_REDIS_URL": redis_url or LOCAL_REDIS,
         "ARGILLA_AUTH_SECRET_KEY": known["auth_secret_key"],
         "ARGILLA_AUTH_OAUTH_CFG": str(home.path / ".oauth.yaml"),
         "ARGILLA_CORS_ORIGINS": "[]",

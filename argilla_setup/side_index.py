@@ -28,6 +28,7 @@ from argilla_setup.user_order import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
 FEWEST_DEAD = 1000
@@ -243,6 +244,11 @@ class SideIndex:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+
+
+def written_time(moment: datetime) -> str:
+    """As Argilla's SQLite stores a time, and this index."""
+    return moment.isoformat(" ", "microseconds")
 
 
 def text_hash(fields: dict[str, Any]) -> bytes:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.argilla_setup.postgres import running_postgres, running_redis
 from tests.argilla_setup.rest import CHAT, CUSTOM, TEXT, Rest, labels, rating
+from tests.argilla_setup.team_server import running_team_server, team_variables, temporary_folder
 
 pytestmark = pytest.mark.server
 
@@ -27,14 +29,28 @@ TEXTS = {
 TOPICS = {"star": "sky", "school": "edu", "joined": "edu", "love": "song", "doctor": ["body", "edu"]}
 
 
-@pytest.fixture(scope="module")
-def owner(argilla_home):
-    return Rest(argilla_home)
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def searched_home(request):
+    """The home of a server with Argilla's tables in SQLite, and of one with them in PostgreSQL."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("argilla_home")
+        return
+    with temporary_folder() as folder, running_postgres() as postgres, running_redis() as redis_url:
+        postgres.create_database("argilla")
+        variables = team_variables(folder, postgres, redis_url)
+        people = [argument for name in ("annotator1", "annotator2") for argument in ("--annotator", name)]
+        with running_team_server(folder, variables, *people) as home:
+            yield home
 
 
 @pytest.fixture(scope="module")
-def annotator(argilla_home):
-    return Rest(argilla_home, "annotator1")
+def owner(searched_home):
+    return Rest(searched_home)
+
+
+@pytest.fixture(scope="module")
+def annotator(searched_home):
+    return Rest(searched_home, "annotator1")
 
 
 @pytest.fixture(scope="module")
@@ -316,10 +332,10 @@ def test_pages_follow_each_other(owner, annotator, dataset):
         assert client.search(dataset, **more, offset=50, limit=2)["total"] == len(whole)
 
 
-def test_each_annotator_has_a_random_order_that_stays(argilla_home, owner):
+def test_each_annotator_has_a_random_order_that_stays(searched_home, owner):
     dataset = owner.create_dataset(f"order-{uuid.uuid4().hex[:6]}", fields={"t": TEXT}, questions={"rating": rating()})
     records = owner.upsert(dataset, [{"external_id": str(n), "fields": {"t": f"글 {n}"}} for n in range(100)])
-    people = [Rest(argilla_home, name) for name in ("annotator1", "annotator2")]
+    people = [Rest(searched_home, name) for name in ("annotator1", "annotator2")]
     orders = [person.found(dataset, me=True) for person in people]
     assert orders[0] != orders[1]
     for order in orders:
