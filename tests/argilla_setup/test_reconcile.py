@@ -186,9 +186,10 @@ def assert_in_step(home, owner, dataset):
 
 
 def until_in_step(home, owner, dataset):
-    """The same within a minute, for what is mended beside serving."""
+    """The same within a minute, for what is mended beside serving; searches are answered meanwhile."""
     bare = dataset.replace("-", "")
     for _ in range(300):
+        owner.search(dataset, "공통", limit=1)
         with contextlib.suppress(sqlite3.Error):
             if held(home, bare) == wanted(home, bare):
                 break
@@ -305,8 +306,12 @@ def test_fifty_kills_leave_the_index_in_step_and_lose_nothing(home, killable, ow
     disturbance = Disturbance(home, dataset)
     disturbance.fill(owner, chance)
     for kill in range(KILLS):
+        before = disturbance.counts.total()
         threads = disturbance.run(f"{seed}-{kill}")
-        time.sleep(chance.uniform(0.05, 0.5))
+        # After so many replies, however fast the machine is, and then anywhere in the next request.
+        wanted = before + chance.randint(0, 8)
+        until(lambda: disturbance.counts.total() >= wanted or not any(thread.is_alive() for thread in threads))
+        time.sleep(chance.uniform(0, 0.06))
         killable.kill()
         for thread in threads:
             thread.join()
@@ -317,6 +322,35 @@ def test_fifty_kills_leave_the_index_in_step_and_lose_nothing(home, killable, ow
     assert min(disturbance.counts[what] for what in ("upserts", "deletions", "answers")) > KILLS / 5
     log = "".join(file.read_text() for file in (home / "logs").glob("server.log*"))
     assert "records to index" in log, "at least one kill must have hit between Argilla's commit and ours"
+
+
+def test_a_killed_worker_leaves_the_index_in_step(home, killable, owner):
+    dataset = new_dataset(owner)
+    chance = random.Random(6)
+    annotator = Rest(home, "annotator1")
+    for record in owner.upsert(dataset, [item(number, chance) for number in range(40)]):
+        annotator.answer(record["id"], {"rating": 3})
+
+    def completed():
+        count = "SELECT count(*) FROM records WHERE status = 'completed' AND dataset_id = ?"
+        return read(home / "argilla.db", count, dataset.replace("-", ""))[0][0]
+
+    assert completed() == 40
+    # As after the number of answers that a record needs was lowered: Argilla leaves that to its worker.
+    with contextlib.closing(sqlite3.connect(home / "argilla.db", timeout=30)) as connection, connection:
+        connection.execute("UPDATE records SET status = 'pending'")
+    worker = killable.fork(f"statuses {dataset}")
+    until(lambda: completed() or not is_running(worker))
+    killable.kill(worker)
+    assert 0 < completed() < 40
+    pending = {"entity": "record", "property": "status"}
+    filters = [{"type": "terms", "scope": pending, "values": ["completed"]}]
+    assert owner.search(dataset, "공통", filters=filters, limit=1)["total"] == completed()
+    until_in_step(home, owner, dataset)
+    worker = killable.fork(f"statuses {dataset}")
+    until(lambda: not is_running(worker))
+    assert owner.search(dataset, filters=filters, limit=1)["total"] == completed() == 40
+    assert_in_step(home, owner, dataset)
 
 
 @pytest.mark.parametrize("fault", ["missing", "garbage", "torn", "older format"])
