@@ -24,7 +24,7 @@ def main() -> None:
     home, port, redis = sys.argv[1:]
     os.umask(0o077)
     configure(Home(Path(home)), redis_url=redis)
-    import alembic.command  # noqa: F401
+    import alembic.command
     import alembic.runtime.migration  # noqa: F401
     import argilla_server
     import uvicorn  # noqa: F401
