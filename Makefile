@@ -8,7 +8,7 @@ BIN := .venv/bin
 export LINGO_HITL_CACHE ?= $(CURDIR)/.venv/cache
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: venv demo demo-down test test-fast lint bench browser postgresql
+.PHONY: venv demo demo-down test test-fast lint bench browser postgresql engine-conformance
 
 venv: .venv/complete
 
@@ -42,6 +42,10 @@ lint: venv
 
 bench: venv
 	@$(BIN)/python -m benchmarks $(WHAT)
+
+# Argilla's own tests of its search engine against ours: downloads them once, and then `make test` runs them too.
+engine-conformance: venv
+	@$(BIN)/python -m tests.argilla_setup.upstream.conformance
 
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sqlite3
 import sys
 from pathlib import Path
@@ -92,6 +93,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
             timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)
+        _stop_at_sigterm(server)
         server.run()
     if settings.database_is_sqlite:
         _checkpoint(home)
@@ -99,6 +101,18 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
         if why_not_free(host, port):
             raise StartError(f"port {port} on {host} was taken while the server started. Run `lingo-hitl up` again.")
         raise StartError(f"Argilla could not start: Redis or the search engine did not answer. The cause is in {home.log}.")
+
+
+def _stop_at_sigterm(server: Any) -> None:
+    """Let a stop run to its end: uvicorn raises the signal once more after serving, and its default ends the process.
+
+    The index would then be left open, and the write-ahead logs beside their databases.
+    """
+
+    def stop(_signal: int, _frame: Any) -> None:
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _configure_sqlite(*engines: Any) -> None:

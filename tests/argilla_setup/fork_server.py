@@ -1,15 +1,18 @@
 """Runs in the server environment: imports Argilla once, then starts the real application anew for each line it reads.
 
-Each start is a fork that runs `argilla_setup.app` as the launcher would, without the seconds that importing takes; its
-process id is printed. That makes it possible to kill a server fifty times in a minute.
+`serve` forks a server that runs `argilla_setup.app` as the launcher would; `statuses DATASET` forks what a worker does
+after a dataset's distribution changed. Neither pays the seconds that importing takes, which makes it possible to kill a
+server fifty times in a minute. The process id of each fork is printed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 from pathlib import Path
+from uuid import UUID
 
 from argilla_setup import app
 from argilla_setup.home import Home
@@ -21,21 +24,47 @@ def main() -> None:
     home, port, redis = sys.argv[1:]
     os.umask(0o077)
     configure(Home(Path(home)), redis_url=redis)
-    import argilla_server  # noqa: F401
+    import alembic.command
+    import alembic.runtime.migration  # noqa: F401
+    import argilla_server
     import uvicorn  # noqa: F401
 
     from argilla_setup import accounts, hardening, search_engine, speedups  # noqa: F401
 
+    # The web UI is 14 MB that each start would copy and correct again; nobody looks at it here.
+    router = argilla_server.app.router
+    router.routes = [route for route in router.routes if route.name != "static"]
     # Ended children are not waited for: the system clears them away.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     print("ready", flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         child = os.fork()
-        if child == 0:
+        if child:
+            print(child, flush=True)
+            continue
+        code = 1
+        try:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(0)
-            os._exit(app.main(["--home", home, "--port", port, "--redis", redis]))
-        print(child, flush=True)
+            what, *words = line.split()
+            if what == "serve":
+                code = app.main(["--home", home, "--port", port, "--redis", redis])
+            else:
+                code = _recompute_statuses(Home(Path(home)), UUID(words[0]))
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def _recompute_statuses(home: Home, dataset_id: UUID) -> int:
+    """The job that Argilla's worker runs, in a process of its own beside the server."""
+    from argilla_server.jobs.dataset_jobs import update_dataset_records_status_job
+
+    from argilla_setup import searcher
+
+    os.environ[searcher.INDEX_VARIABLE] = str(home.index)
+    asyncio.run(update_dataset_records_status_job(dataset_id))
+    return 0
 
 
 if __name__ == "__main__":

@@ -88,10 +88,10 @@ def exchange(home):
         (("GET", f"/me/datasets/{dataset}/metrics"), {}),
     ]
     replies = []
+    json_type = {"content-type": "application/json"}
     for (method, path), more in asked:
         client = annotator if path.startswith("/me") else owner
-        more = {**more, "headers": {"content-type": "application/json"}}
-        reply = client.client.request(method, f"/api/v1{path}", **more)
+        reply = client.client.request(method, f"/api/v1{path}", **more, headers=json_type)
         replies.append((method, path.rpartition("/")[2], reply.status_code, reply.text))
     return normalised(replies)
 
@@ -111,9 +111,10 @@ def normalised(replies):
         return value
 
     same = []
-    for method, path, status, text in replies:
+    for method, path, status, reply in replies:
+        text = reply
         try:
-            value = without_times(json.loads(text))
+            value = without_times(json.loads(reply))
             if path == "search":
                 # An annotator's order follows from ids, which two servers draw each for itself.
                 value["items"].sort(key=lambda item: item["record"]["fields"]["t"] or "")
