@@ -67,6 +67,24 @@ class Home:
         return self.logs / "redis.log"
 
     @property
+    def supervisor_log(self) -> Path:
+        return self.logs / "supervisor.log"
+
+    @property
+    def worker_log(self) -> Path:
+        return self.logs / "worker.log"
+
+    @property
+    def worker_output(self) -> Path:
+        """What the worker process itself printed: tracebacks end here."""
+        return self.logs / "worker-output.log"
+
+    @property
+    def environment_log(self) -> Path:
+        """What building the server's environment printed."""
+        return self.logs / "environment.log"
+
+    @property
     def redis_data(self) -> Path:
         return self.path / "redis"
 
@@ -78,6 +96,20 @@ class Home:
     @property
     def temporary(self) -> Path:
         return self.run / "tmp"
+
+    @property
+    def unsent_jobs(self) -> Path:
+        """Jobs that could not be queued while Redis was gone: they are queued when it is back."""
+        return self.path / "unsent-jobs.jsonl"
+
+    @property
+    def last_backup(self) -> Path:
+        """When and where the last snapshot was taken: {"at": ISO 8601 in UTC, "path": ..., "verified": bool}."""
+        return self.path / "last-backup.json"
+
+    def record(self, part: str) -> Path:
+        """The record of a process: `supervisor`, `redis`, `server` or `worker`."""
+        return self.run / f"{part}.json"
 
     def is_ours(self) -> bool:
         return self.marker.is_file()
@@ -139,6 +171,7 @@ class Home:
     def delete(self) -> None:
         """Delete what a start makes, and the folder itself where nothing else lies in it."""
         made = [self.run, self.logs, self.redis_data, self.credentials, self.secrets, self.path / "server_id.dat"]
+        made += [self.unsent_jobs, self.last_backup]
         made += [*self.path.glob("argilla.db*"), *self.path.glob("index.db*"), self.marker]
         try:
             for item in made:

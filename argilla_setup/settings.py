@@ -25,12 +25,16 @@ SQLITE_PATIENCE_S = 30
 """How long a write waits for another one; Argilla's own 5 s are short beside a bulk upsert on a slow disk."""
 
 
-def configure(home: Home, *, redis_url: str) -> None:
-    """Set what Argilla reads from the environment when it is imported. Variables that are set already win."""
-    shutil.rmtree(home.temporary, ignore_errors=True)
-    home.temporary.mkdir(mode=0o700, parents=True)
+def configure(home: Home, *, redis_url: str, temporary: Path | None = None) -> None:
+    """Set what Argilla reads from the environment when it is imported. Variables that are set already win.
+
+    `temporary` is this process's folder for temporary files, emptied now; None is the server's.
+    """
+    temporary = temporary or home.temporary
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o700, parents=True)
     # Argilla copies its web UI to a temporary folder at each start and leaves it there.
-    tempfile.tempdir = str(home.temporary)
+    tempfile.tempdir = str(temporary)
     known = read_json(home.secrets)
     if len(str(known.get("auth_secret_key", ""))) < 32:
         known["auth_secret_key"] = secrets.token_urlsafe(48)
