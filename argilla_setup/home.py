@@ -50,6 +50,11 @@ class Home:
         return self.path / "secrets.json"
 
     @property
+    def last_backup(self) -> Path:
+        """{"at", "path", "verified"} of the newest snapshot."""
+        return self.path / "last-backup.json"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
@@ -101,11 +106,6 @@ class Home:
     def unsent_jobs(self) -> Path:
         """Jobs that could not be queued while Redis was gone: they are queued when it is back."""
         return self.path / "unsent-jobs.jsonl"
-
-    @property
-    def last_backup(self) -> Path:
-        """When and where the last snapshot was taken: {"at": ISO 8601 in UTC, "path": ..., "verified": bool}."""
-        return self.path / "last-backup.json"
 
     def record(self, part: str) -> Path:
         """The record of a process: `supervisor`, `redis`, `server` or `worker`."""
@@ -170,9 +170,9 @@ class Home:
 
     def delete(self) -> None:
         """Delete what a start makes, and the folder itself where nothing else lies in it."""
-        made = [self.run, self.logs, self.redis_data, self.credentials, self.secrets, self.path / "server_id.dat"]
-        made += [self.unsent_jobs, self.last_backup]
-        made += [*self.path.glob("argilla.db*"), *self.path.glob("index.db*"), self.marker]
+        made = [self.run, self.logs, self.redis_data, self.credentials, self.secrets, self.last_backup]
+        made += [self.path / "server_id.dat", *self.path.glob("argilla.db*"), *self.path.glob("index.db*"), self.marker]
+        made.append(self.unsent_jobs)
         try:
             for item in made:
                 if item.is_dir() and not item.is_symlink():

@@ -24,8 +24,10 @@ LOG_FILES = 4
 SQLITE_PATIENCE_S = 30
 """How long a write waits for another one; Argilla's own 5 s are short beside a bulk upsert on a slow disk."""
 
+LOCAL_REDIS = "redis://localhost:6379/0"
 
-def configure(home: Home, *, redis_url: str, temporary: Path | None = None) -> None:
+
+def configure(home: Home, *, redis_url: str | None, temporary: Path | None = None) -> None:
     """Set what Argilla reads from the environment when it is imported. Variables that are set already win.
 
     `temporary` is this process's folder for temporary files, emptied now; None is the server's.
@@ -44,7 +46,7 @@ def configure(home: Home, *, redis_url: str, temporary: Path | None = None) -> N
         "ARGILLA_DATABASE_URL": f"sqlite+aiosqlite:///{home.database}?check_same_thread=False",
         "ARGILLA_DATABASE_SQLITE_TIMEOUT": str(SQLITE_PATIENCE_S),
         "ARGILLA_SEARCH_ENGINE": "embedded",
-        "ARGILLA_REDIS_URL": redis_url,
+        "ARGILLA_REDIS_URL": redis_url or LOCAL_REDIS,
         "ARGILLA_AUTH_SECRET_KEY": known["auth_secret_key"],
         "ARGILLA_AUTH_OAUTH_CFG": str(home.path / ".oauth.yaml"),
         "ARGILLA_CORS_ORIGINS": "[]",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OLD_BACKUP_S = 7 * 86400.0
 MANY_RESTARTS = 3
+STARTING_S = 60.0
 
 
 def status_of(place: Home) -> Status:
@@ -109,7 +110,11 @@ def _missing_parts(
         if not part.pid and (part.name != "worker" or (answers and place.record("worker").exists())):
             yield f"{names[part.name]} has ended; {cure}"
     if server and not answers:
-        yield f"the server process {server.pid} does not answer at {server.url}; see {place.log}"
+        if server.uptime_s < STARTING_S:
+            after = f" anew, after {server.facts['last_end']}" if server.facts.get("last_end") else ""
+            yield f"the server is being started{after}"
+        else:
+            yield f"the server process {server.pid} does not answer at {server.url}; see {place.log}"
 
 
 def _index_problems(index: Index, *, running: bool) -> Iterator[str]:

@@ -31,9 +31,11 @@ from redis.exceptions import RedisError
 from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 from rq.worker import WorkerStatus
 
+from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
 from argilla_setup.redis_process import QUEUES
 from argilla_setup.settings import configure, configure_logging
+from argilla_setup.supervisor import CANNOT_START
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +47,7 @@ TEND_EVERY_S = 1.0
 PAUSE_S = 1.0
 TTL_S = 120
 """Redis forgets a worker that gave no sign of life for this long, and a minute."""
+MAINTENANCE_EVERY_S = 60
 DIE_WITH_PARENT = 1
 """Linux' PR_SET_PDEATHSIG."""
 
@@ -55,13 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Work until SIGTERM; the job that runs then is finished first."""
     parser = argparse.ArgumentParser(prog="argilla_setup.worker")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--redis", default=os.environ.get("ARGILLA_REDIS_URL", "redis://localhost:6379/0"))
+    parser.add_argument("--redis", help="URL of the Redis server; a team's is in ARGILLA_REDIS_URL")
     parser.add_argument("--alone", action="store_true", help="no other worker has this Redis")
     options = parser.parse_args(arguments)
     os.umask(0o077)
     os.nice(NICENESS)
     home = Home(options.home)
-    configure(home, redis_url=options.redis, temporary=home.run / "worker-tmp")
+    try:
+        home.prepare()
+        configure(home, redis_url=options.redis, temporary=home.run / "worker-tmp")
+    except LauncherError as error:
+        print(f"lingo-hitl: {error}", file=sys.stderr)
+        return CANNOT_START
     configure_logging(home.worker_log)
     Loop(home, os.environ["ARGILLA_REDIS_URL"], alone=options.alone).run()
     return 0
@@ -101,10 +109,14 @@ class Loop:
         if time.monotonic() - self._tended > TEND_EVERY_S:
             self._tended = time.monotonic()
             worker.tend()
+            if self._alone:
+                worker.take_back()
         waiting = [queue for queue in worker.queues if queue.count]
         if not waiting:
             return False
         self._load()
+        if self._stopping:
+            return False
         # One queue at a time: so RQ moves the job to a list of begun ones, from which a killed worker's is taken back.
         found = worker.queue_class.dequeue_any(waiting[:1], None, connection=self._connection)
         if found:
@@ -117,10 +129,11 @@ class Loop:
             name=uuid4().hex,
             connection=self._connection,
             default_worker_ttl=TTL_S,
+            maintenance_interval=MAINTENANCE_EVERY_S,
             log_job_description=False,
         )
         if self._alone:
-            worker.take_back()
+            worker.forget_others()
         worker.register_birth()
         worker.set_state(WorkerStatus.IDLE)
         self._worker = worker
@@ -144,6 +157,7 @@ class Loop:
         if settings.database_is_sqlite:
             configure_sqlite(async_engine.sync_engine, sync_engine)
         speedups.apply(__version__)
+        _drop_events_of_deleted_webhooks(webhook_jobs)
         # Argilla's copy of its web UI, which nobody asks a worker for.
         for item in (self._home.run / "worker-tmp").iterdir():
             shutil.rmtree(item, ignore_errors=True)
@@ -158,7 +172,7 @@ class JobWorker(rq.Worker):
     """RQ's worker, which forks for each job and keeps the books in Redis."""
 
     def tend(self) -> None:
-        """Give a sign of life, queue what is due for another try, and every ten minutes clear up after the dead."""
+        """Give a sign of life, queue what is due for another try, and every minute clear up after the dead."""
         if self.connection.exists(self.key):
             self.heartbeat()
         else:
@@ -170,10 +184,13 @@ class JobWorker(rq.Worker):
             self.clean_registries()
 
     def take_back(self) -> None:
-        """Queue anew what workers that are gone had begun, and forget these workers."""
+        """Queue anew what was begun and never ended: by a worker that was killed, or when Redis was.
+
+        For a worker that is alone, and between jobs: then nobody is at work on them.
+        """
         for queue in self.queues:
             while self.connection.lmove(f"{queue.key}:intermediate", queue.key, "RIGHT", "LEFT"):
-                _log.warning("%s: a job that a killed worker had taken is queued again", queue.name)
+                _log.warning("%s: a job that was taken and not begun is queued again", queue.name)
             registry = StartedJobRegistry(queue.name, connection=self.connection)
             for job_id in self.connection.zrange(registry.key, 0, -1):
                 job = queue.fetch_job(job_id.decode())
@@ -182,7 +199,10 @@ class JobWorker(rq.Worker):
                     if job:
                         queue._enqueue_job(job, pipeline=pipeline, at_front=True)
                     pipeline.execute()
-                _log.warning("%s: a job that a killed worker had begun is queued again", queue.name)
+                _log.warning("%s: a job that was begun and not ended is queued again", queue.name)
+
+    def forget_others(self) -> None:
+        """Workers that were killed could not sign off."""
         for key in self.connection.smembers(self.redis_workers_keys):
             self.connection.delete(key)
             for name in (self.redis_workers_keys, *(f"rq:workers:{name}" for name in self.queue_names())):
@@ -221,6 +241,19 @@ class JobWorker(rq.Worker):
                 if job:
                     queue._enqueue_job(job, pipeline=pipeline)
                 pipeline.execute()
+
+
+def _drop_events_of_deleted_webhooks(webhook_jobs: Any) -> None:
+    """Whoever deletes a webhook while events wait for it wants none of them: that is no failure to be told."""
+    from argilla_server.errors.future import NotFoundError
+
+    notify = webhook_jobs.notify_event_job
+
+    async def notify_event_job(*arguments: Any) -> None:
+        with contextlib.suppress(NotFoundError):
+            await notify(*arguments)
+
+    webhook_jobs.notify_event_job = notify_event_job
 
 
 def _name(job: Any) -> str:
