@@ -57,15 +57,16 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     from argilla_server.database import SyncSessionLocal, async_engine, sync_engine
     from argilla_server.settings import settings
 
-    from argilla_setup import search_engine, searcher, speedups
+    from argilla_setup import kept_jobs, search_engine, searcher, speedups
     from argilla_setup.accounts import ensure_accounts
     from argilla_setup.hardening import HardeningError, hardened, refuse_if_exposed
 
     configure_logging(home.log)
     if settings.database_is_sqlite:
-        _configure_sqlite(async_engine.sync_engine, sync_engine)
+        configure_sqlite(async_engine.sync_engine, sync_engine)
         _refuse_newer_database(home)
     speedups.apply(__version__)
+    kept_jobs.apply(__version__, home.unsent_jobs)
     try:
         application = hardened(argilla_server.app, __version__, home)
     except HardeningError as error:
@@ -115,7 +116,7 @@ def _stop_at_sigterm(server: Any) -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def _configure_sqlite(*engines: Any) -> None:
+def configure_sqlite(*engines: Any) -> None:
     """Write-ahead log, so that readers and a writer do not wait for each other, and a commit that returned is on disk.
 
     synchronous=FULL costs a disk flush per commit; with NORMAL a power cut could take the last answers.

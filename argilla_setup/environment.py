@@ -21,6 +21,8 @@ PACKAGE = Path(__file__).resolve().parent
 REQUIREMENTS = PACKAGE / "requirements.txt"
 CONSTRAINTS = PACKAGE / "constraints.txt"
 COMPLETE = ".complete"
+TOLD = "lingo-hitl: "
+"""Begins the one line with which a process of ours ends that knows the cause."""
 NEEDED_BYTES = 1500 * 1024**2
 """What building takes at its highest: 0.6 GB of packages, and pip's downloads beside them."""
 
@@ -120,12 +122,22 @@ def _run(command: list[str], log: Path, *, what: str) -> None:
         )
 
 
+def told_error(log: Path) -> str | None:
+    """The line for the user with which a process of ours ended: `lingo-hitl: ...`; None where it printed none."""
+    lines = _last_lines(log)
+    return lines[-1].removeprefix(TOLD) if lines and lines[-1].startswith(TOLD) else None
+
+
 def last_error_line(log: Path) -> str:
     """The last line of a log that speaks of an error, else its last line."""
+    lines = _last_lines(log)
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["it printed nothing"])[-1][:300]
+
+
+def _last_lines(log: Path) -> list[str]:
     try:
         lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace")[-20_000:].splitlines()]
     except OSError:
-        lines = []
-    lines = [line for line in lines if line]
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["it printed nothing"])[-1][:300]
+        return []
+    return [line for line in lines if line]

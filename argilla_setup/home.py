@@ -50,6 +50,11 @@ class Home:
         return self.path / "secrets.json"
 
     @property
+    def last_backup(self) -> Path:
+        """{"at", "path", "verified"} of the newest snapshot."""
+        return self.path / "last-backup.json"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
@@ -67,6 +72,24 @@ class Home:
         return self.logs / "redis.log"
 
     @property
+    def supervisor_log(self) -> Path:
+        return self.logs / "supervisor.log"
+
+    @property
+    def worker_log(self) -> Path:
+        return self.logs / "worker.log"
+
+    @property
+    def worker_output(self) -> Path:
+        """What the worker process itself printed: tracebacks end here."""
+        return self.logs / "worker-output.log"
+
+    @property
+    def environment_log(self) -> Path:
+        """What building the server's environment printed."""
+        return self.logs / "environment.log"
+
+    @property
     def redis_data(self) -> Path:
         return self.path / "redis"
 
@@ -78,6 +101,15 @@ class Home:
     @property
     def temporary(self) -> Path:
         return self.run / "tmp"
+
+    @property
+    def unsent_jobs(self) -> Path:
+        """Jobs that could not be queued while Redis was gone: they are queued when it is back."""
+        return self.path / "unsent-jobs.jsonl"
+
+    def record(self, part: str) -> Path:
+        """The record of a process: `supervisor`, `redis`, `server` or `worker`."""
+        return self.run / f"{part}.json"
 
     def is_ours(self) -> bool:
         return self.marker.is_file()
@@ -138,8 +170,9 @@ class Home:
 
     def delete(self) -> None:
         """Delete what a start makes, and the folder itself where nothing else lies in it."""
-        made = [self.run, self.logs, self.redis_data, self.credentials, self.secrets, self.path / "server_id.dat"]
-        made += [*self.path.glob("argilla.db*"), *self.path.glob("index.db*"), self.marker]
+        made = [self.run, self.logs, self.redis_data, self.credentials, self.secrets, self.last_backup]
+        made += [self.path / "server_id.dat", *self.path.glob("argilla.db*"), *self.path.glob("index.db*"), self.marker]
+        made.append(self.unsent_jobs)
         try:
             for item in made:
                 if item.is_dir() and not item.is_symlink():

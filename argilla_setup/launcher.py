@@ -1,30 +1,30 @@
 """Start, stop and inspect the Argilla server of a home folder. Standard library only.
 
-One home is one server: a Redis and an Argilla process, a SQLite database, a search index, accounts, logs. Starting is
-idempotent and repairs what a crash, a reboot or a kill -9 left behind. Every fault is a LauncherError of one line.
+One home is one server: a supervisor and what it keeps alive (Redis, Argilla, a worker), a SQLite database, a search
+index, accounts, logs. Starting is idempotent and repairs what a crash, a reboot or a kill -9 left behind. Every fault
+is a LauncherError of one line.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import sqlite3
+import sys
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from argilla_setup import environment, redis_process
+from argilla_setup import environment, log_files, running
 from argilla_setup.addresses import choose_port, url_of
 from argilla_setup.credentials_file import CredentialsFile
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error, read_json
-from argilla_setup.processes import ProcessRecord, spawn
+from argilla_setup.processes import spawn
+from argilla_setup.running import PARTS, Recorded
 from argilla_setup.server_state import Account, Credentials, Server, Status
+from argilla_setup.status import status_of
+from argilla_setup.supervisor import PATIENCE_S, REDIS_PATIENCE_S, SERVER_PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,6 @@ __all__ = [
 
 START_PATIENCE_S = 180.0
 """A first start migrates and makes accounts: seconds on any machine, but a laptop may be busy with other things."""
-STOP_PATIENCE_S = 20.0
 
 
 def default_home() -> Path:
@@ -70,18 +69,24 @@ def up(
     with _plain_errors(place):
         place.prepare()
         with place.locked():
-            running = _running_server(place)
-            made = CredentialsFile.read(place.credentials).names()
-            if running and running.redis.is_running() and set(accounts) <= made:
-                return _already_running(place, running, host=host, port=port)
-            if running or _record(place, "redis"):
-                # Half of a server, or one without the accounts that are asked for: both start anew.
+            supervisor = running.running(place, "supervisor")
+            if supervisor and set(accounts) <= CredentialsFile.read(place.credentials).names():
+                _refuse_another_address(place, supervisor, host=host, port=port)
+                _await_ready(place, supervisor, say)
+                return _server(place, supervisor, started_now=False)
+            # What a crash left, or a server without the accounts that are asked for: all of it starts anew.
+            _stop(place)
+            try:
+                supervisor = _start(place, host=host, port=port, accounts=accounts, say=say)
+                _await_ready(place, supervisor, say)
+            except BaseException:
                 _stop(place)
-            return _start(place, host=host, port=port, accounts=accounts, say=say)
+                raise
+            return _server(place, supervisor, started_now=True)
 
 
 def down(home: Path) -> bool:
-    """Stop the server of `home` and its Redis; False where neither ran."""
+    """Stop the server of `home` and all that runs with it; False where nothing ran."""
     place = Home(Path(home).expanduser().absolute())
     with _plain_errors(place):
         if not place.is_ours() or not place.run.is_dir():
@@ -96,30 +101,7 @@ def status(home: Path) -> Status:
     with _plain_errors(place):
         if not place.is_ours():
             return Status(running=False, home=place.path)
-        server = _running_server(place)
-        redis = _record(place, "redis")
-        redis_pid = redis.pid if redis and redis.is_running() else None
-        answer = _ask(server.url, "/api/v1/version") if server else None
-        problem = None
-        if server and answer is None:
-            problem = f"the server process {server.process.pid} does not answer at {server.url}; see {place.log}"
-        elif server and redis_pid is None:
-            problem = "Redis has ended; `lingo-hitl up` starts it anew"
-        return Status(
-            running=answer is not None,
-            home=place.path,
-            url=server.url if server else None,
-            pid=server.process.pid if server else None,
-            redis_pid=redis_pid,
-            version=answer.get("version") if answer else None,
-            uptime_s=time.time() - server.since if server else None,
-            database_bytes=_size(place.database),
-            index_bytes=_size(place.index),
-            **(_counts(place.database) if answer else {}),
-            credentials_path=place.credentials if place.credentials.exists() else None,
-            log_path=place.log,
-            problem=problem,
-        )
+        return status_of(place)
 
 
 def credentials(home: Path) -> Credentials:
@@ -163,63 +145,46 @@ def remove(home: Path) -> None:
         place.delete()
 
 
-@dataclass(frozen=True)
-class _Running:
-    """The recorded server process of a home, seen alive."""
-
-    process: ProcessRecord
-    redis: ProcessRecord
-    url: str
-    since: float
-
-
-def _start(place: Home, *, host: str, port: int | None, accounts: Sequence[str], say: Callable[[str], None]) -> Server:
+def _start(
+    place: Home, *, host: str, port: int | None, accounts: Sequence[str], say: Callable[[str], None]
+) -> Recorded:
     chosen = choose_port(host, port, _last_port(place))
-    server_environment = environment.ensure(log=place.logs / "environment.log", say=say)
-    redis, redis_socket = redis_process.start(place, server_environment)
+    log_files.rotate(place.environment_log)
+    server_environment = environment.ensure(log=place.environment_log, say=say)
     say("Starting Argilla ...")
     with contextlib.suppress(FileNotFoundError):
         place.start_log.unlink()
-    command = [str(environment.python_of(server_environment)), "-m", "argilla_setup.app", "--home", str(place.path)]
-    command += ["--host", host, "--port", str(chosen), "--redis", f"unix://{redis_socket}?db=0"]
+    command = [sys.executable, "-m", "argilla_setup.supervisor", "--home", str(place.path)]
+    command += ["--environment", str(server_environment), "--host", host, "--port", str(chosen)]
     for name in accounts:
         command += ["--annotator", name]
-    try:
-        process = spawn(command, environment=_variables(place), folder=place.run, log=place.start_log)
-        url = url_of(host, chosen)
-        process.write(place.run / "server.json", url=url, host=host, port=chosen, since=time.time())
-        _await_ready(place, process, url, say)
-    except BaseException:
-        _stop(place)
-        raise
-    return Server(
-        url=url,
-        home=place.path,
-        pid=process.pid,
-        redis_pid=redis.pid,
-        credentials_path=place.credentials,
-        log_path=place.log,
-        started_now=True,
-    )
+    process = spawn(command, environment=_variables(place), folder=place.run, log=place.start_log)
+    facts = {"url": url_of(host, chosen), "host": host, "port": chosen, "since": time.time()}
+    process.write(place.record("supervisor"), **facts)
+    return Recorded("supervisor", process, facts)
 
 
-def _already_running(place: Home, running: _Running, *, host: str, port: int | None) -> Server:
-    """The server that runs, unless another address was asked for."""
-    record = read_json(place.run / "server.json")
-    if (port is not None and record.get("port") != port) or record.get("host") != host:
-        asked = url_of(host, port or int(record.get("port", 0)))
+def _refuse_another_address(place: Home, supervisor: Recorded, *, host: str, port: int | None) -> None:
+    """LauncherError where the server that runs is not at the address that is asked for."""
+    facts = supervisor.facts
+    if (port is not None and facts.get("port") != port) or facts.get("host") != host:
+        asked = url_of(host, port or int(facts.get("port", 0)))
         raise LauncherError(
-            f"the server of {place.path} already runs at {running.url}; {asked} was asked for."
+            f"the server of {place.path} already runs at {supervisor.url}; {asked} was asked for."
             " Run `lingo-hitl down` first."
         )
+
+
+def _server(place: Home, supervisor: Recorded, *, started_now: bool) -> Server:
+    pids = {name: recorded.pid for name in PARTS if (recorded := Recorded.read(place, name))}
     return Server(
-        url=running.url,
+        url=supervisor.url,
         home=place.path,
-        pid=running.process.pid,
-        redis_pid=running.redis.pid,
+        pid=pids["server"],
+        redis_pid=pids["redis"],
         credentials_path=place.credentials,
         log_path=place.log,
-        started_now=False,
+        started_now=started_now,
     )
 
 
@@ -247,90 +212,51 @@ def _last_port(place: Home) -> int | None:
         return None
 
 
-def _await_ready(place: Home, process: ProcessRecord, url: str, say: Callable[[str], None]) -> None:
-    """Wait until the server of this home, and no other, answers at `url`."""
+def _await_ready(place: Home, supervisor: Recorded, say: Callable[[str], None]) -> None:
+    """Wait until the server of this home, and no other, answers and its Redis runs."""
     begun = time.monotonic()
     told = begun
+    first = Recorded.read(place, "server")
+    # A server that had ended before is being started anew; one that ends while this waits will do so again.
+    allowed = first.restarts + (not first.is_running()) if first else 0
     while time.monotonic() - begun < START_PATIENCE_S:
-        if not process.is_running():
+        server = Recorded.read(place, "server")
+        if not supervisor.is_running() or (server and server.restarts > allowed):
             raise LauncherError(_why_it_died(place))
-        owner = read_json(place.credentials).get("accounts", {}).get("owner", {})
-        key = owner.get("api_key") if isinstance(owner, dict) else None
-        answer = _ask(url, "/api/v1/me", key=key) if key else None
-        if answer and answer.get("username") == "owner":
+        if server and _answers_as_ours(place, supervisor.url) and running.running(place, "redis"):
             return
         if time.monotonic() - told > 10:
             told = time.monotonic()
             say(f"Argilla is still starting ({told - begun:.0f} s) ...")
         time.sleep(0.1)
     raise LauncherError(
-        f"the server did not answer at {url} within {START_PATIENCE_S:.0f} s:"
+        f"the server did not answer at {supervisor.url} within {START_PATIENCE_S:.0f} s:"
         f" {environment.last_error_line(place.start_log)} (log: {place.start_log}). Run `lingo-hitl up` again."
     )
 
 
+def _answers_as_ours(place: Home, url: str) -> bool:
+    owner = read_json(place.credentials).get("accounts", {}).get("owner", {})
+    key = owner.get("api_key") if isinstance(owner, dict) else None
+    answer = running.ask(url, "/api/v1/me", key=key) if key else None
+    return answer is not None and answer.get("username") == "owner"
+
+
 def _why_it_died(place: Home) -> str:
-    line = environment.last_error_line(place.start_log)
-    if line.startswith("lingo-hitl: "):
+    told = environment.told_error(place.start_log)
+    if told:
         # The server knew the cause, and said what to do.
-        return line.removeprefix("lingo-hitl: ")
+        return told
     return (
-        f"the server ended while starting: {line} (log: {place.start_log})."
+        f"the server ended while starting: {environment.last_error_line(place.start_log)} (log: {place.start_log})."
         " Correct the cause, then run `lingo-hitl up` again."
     )
 
 
-def _ask(url: str, path: str, *, key: str | None = None) -> dict[str, Any] | None:
-    """A JSON answer of the server; None where it gives none. Never through a proxy: the server is this machine's."""
-    request = urllib.request.Request(url + path, headers={"X-Argilla-Api-Key": key} if key else {})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=5) as reply:
-            value = json.loads(reply.read())
-    except (OSError, ValueError, urllib.error.URLError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _record(place: Home, name: str) -> ProcessRecord | None:
-    return ProcessRecord.read(place.run / f"{name}.json")
-
-
-def _running_server(place: Home) -> _Running | None:
-    process, redis, data = _record(place, "server"), _record(place, "redis"), read_json(place.run / "server.json")
-    if process is None or redis is None or not process.is_running():
-        return None
-    return _Running(process, redis, url=str(data.get("url")), since=float(data.get("since", time.time())))
-
-
 def _stop(place: Home) -> bool:
-    """Stop what is recorded and runs, server first: it may still write to Redis. False where nothing ran."""
-    ran = False
-    for name in ("server", "redis"):
-        record = _record(place, name)
-        if record and record.is_running():
-            ran = True
-            record.stop(patience_s=STOP_PATIENCE_S)
-        if name == "redis":
-            redis_process.forget_socket(place)
-        (place.run / f"{name}.json").unlink(missing_ok=True)
-    return ran
-
-
-def _size(database: Path) -> int:
-    """Bytes of a SQLite database with its log."""
-    return sum(item.stat().st_size for item in database.parent.glob(f"{database.name}*"))
-
-
-def _counts(database: Path) -> dict[str, int]:
-    try:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
-            return {
-                table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-                for table in ("users", "datasets", "records")
-            }
-    except sqlite3.Error:
-        return {}
+    """Stop all that is recorded and runs; False where nothing ran."""
+    patience = {"supervisor": PATIENCE_S, "server": SERVER_PATIENCE_S, "worker": 2.0, "redis": REDIS_PATIENCE_S}
+    return running.stop(place, patience_s=patience)
 
 
 @contextlib.contextmanager

@@ -49,8 +49,22 @@ class ProcessRecord:
         write_private(path, json.dumps({**asdict(self), **more}) + "\n")
 
     def is_running(self) -> bool:
-        _reap(self.pid)
-        return ProcessRecord.of(self.pid) == self
+        return not _reap(self.pid) and ProcessRecord.of(self.pid) == self
+
+    def how_it_ended(self) -> str:
+        """`exit code 1` or `signal 9` for an ended child of this process; `unknown cause` for any other."""
+        code = _exit_codes.get(self.pid)
+        if code is None:
+            return "unknown cause"
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+    def exit_code(self) -> int | None:
+        """What an ended child of this process returned, negative for a signal; None for any other process."""
+        return _exit_codes.get(self.pid)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM, without waiting."""
+        self._signal(signal.SIGTERM)
 
     def stop(self, *, patience_s: float) -> None:
         """Ask the process to end (SIGTERM), and after `patience_s` seconds end it (SIGKILL)."""
@@ -91,18 +105,25 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], folder: Pat
         )
     finally:
         os.close(descriptor)
+    _exit_codes.pop(process.pid, None)
     record = ProcessRecord.of(process.pid) or ProcessRecord(process.pid, "ended", _boot_id())
     # The process is meant to outlive this interpreter: without this, Popen would warn that nobody waited for it.
     process.returncode = 0
     return record
 
 
-def _reap(pid: int) -> None:
-    """Clear away an ended child of ours, which would otherwise stay in the process table as a zombie."""
+_exit_codes: dict[int, int] = {}
+
+
+def _reap(pid: int) -> bool:
+    """Clear away an ended child of ours, which would otherwise stay in the process table as a zombie; True for one."""
     try:
-        os.waitpid(pid, os.WNOHANG)
+        ended, status = os.waitpid(pid, os.WNOHANG)
     except (ChildProcessError, OSError):
-        return
+        return False
+    if ended:
+        _exit_codes[pid] = os.waitstatus_to_exitcode(status)
+    return bool(ended)
 
 
 def _start_time(pid: int) -> str:

@@ -7,6 +7,7 @@ import os
 import socket
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,54 +22,54 @@ if TYPE_CHECKING:
 SOCKET_PATH_BYTES = 100
 """Unix socket paths end at 104 bytes on macOS and at 108 on Linux."""
 START_PATIENCE_S = 30.0
-LOG_BYTES = 5 * 1024**2
+QUEUES = ("default", "high")
+"""Argilla's queues of jobs."""
+FAILED_FOR_S = 365 * 86400
+"""How long a failed job is listed; its place in the list is the time when that ends."""
 _TEMPORARY = "lingo-redis-"
+_REFUSED = ("bad file format", "append only file", "aof", "unexpected end of file")
 
 
-def start(home: Home, server_environment: Path) -> tuple[ProcessRecord, Path]:
-    """Start Redis and return its process and socket once it answers.
+@dataclass(frozen=True)
+class Jobs:
+    """How many jobs there are, over all queues."""
+
+    queued: int = 0
+    running: int = 0
+    to_retry: int = 0
+    """Failed, and tried again after a pause: an address that a webhook goes to may be back by then."""
+    failed_today: int = 0
+    """Given up within the last 24 hours."""
+
+
+def start(home: Home, server_environment: Path, address: Path) -> ProcessRecord:
+    """Start Redis on the unix socket `address` and return its process once it answers.
 
     A data file that Redis refuses is set aside: it holds queued jobs only, and must not keep Argilla from starting.
     """
-    address = _socket_path(home)
     address.unlink(missing_ok=True)
-    if home.redis_log.exists() and home.redis_log.stat().st_size > LOG_BYTES:
-        home.redis_log.replace(home.redis_log.with_suffix(".1.log"))
     command = [str(environment.redis_server_of(server_environment)), "--port", "0"]
     # Anyone who can write to the queue can run code in a worker: the socket is the user's alone.
     command += ["--unixsocket", str(address), "--unixsocketperm", "700", "--daemonize", "no"]
     command += ["--dir", str(home.redis_data), "--appendonly", "yes", "--save", "", "--loglevel", "warning"]
-    for set_data_aside in (True, False):
+    while True:
+        printed = home.redis_log.stat().st_size if home.redis_log.exists() else 0
         process = spawn(command, environment=dict(os.environ), folder=home.run, log=home.redis_log)
-        process.write(home.run / "redis.json", socket=str(address))
+        process.write(home.record("redis"), socket=str(address))
         deadline = time.monotonic() + START_PATIENCE_S
         while process.is_running() and time.monotonic() < deadline:
-            if _answers(address):
-                return process, address
+            if answers(address):
+                return process
             time.sleep(0.02)
         process.stop(patience_s=2)
-        if set_data_aside:
-            for data in home.redis_data.glob("*.aof"):
-                data.replace(data.with_suffix(".refused"))
-    raise LauncherError(
-        f"Redis did not start: {environment.last_error_line(home.redis_log)} (log: {home.redis_log})."
-        " Correct the cause, then run `lingo-hitl up` again."
-    )
+        if not _set_aside_refused(home, printed):
+            raise LauncherError(
+                f"Redis did not start: {environment.last_error_line(home.redis_log)} (log: {home.redis_log})."
+                " Correct the cause, then run `lingo-hitl up` again."
+            )
 
 
-def forget_socket(home: Home) -> None:
-    """Delete the socket of a Redis that has ended, and the temporary folder made for it."""
-    recorded = read_json(home.run / "redis.json").get("socket")
-    if not recorded:
-        return
-    Path(recorded).unlink(missing_ok=True)
-    folder = Path(recorded).parent
-    if folder.name.startswith(_TEMPORARY):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _socket_path(home: Home) -> Path:
+def choose_socket(home: Home) -> Path:
     """In the home; in a new temporary folder (0700) where the home's path is too long for a socket."""
     path = home.run / "redis.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
@@ -76,12 +77,68 @@ def _socket_path(home: Home) -> Path:
     return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir="/tmp")) / "redis.sock"
 
 
-def _answers(address: Path) -> bool:
+def recorded_socket(home: Home) -> Path | None:
+    """Where the Redis of a home was started last."""
+    recorded = read_json(home.record("redis")).get("socket")
+    return Path(recorded) if recorded else None
+
+
+def forget_socket(home: Home) -> None:
+    """Delete the socket of a Redis that has ended, and the temporary folder made for it."""
+    recorded = recorded_socket(home)
+    if not recorded:
+        return
+    recorded.unlink(missing_ok=True)
+    if recorded.parent.name.startswith(_TEMPORARY):
+        with contextlib.suppress(OSError):
+            recorded.parent.rmdir()
+
+
+def answers(address: Path) -> bool:
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(2)
-            connection.connect(str(address))
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+        return _ask(address, ["PING"]) == ["+PONG"]
     except OSError:
         return False
+
+
+def jobs(address: Path) -> Jobs | None:
+    """How many jobs wait, run and failed; None where Redis does not answer."""
+    yesterday = time.time() - 86400 + FAILED_FOR_S
+    questions = (
+        ["LLEN rq:queue:{0}", "LLEN rq:queue:{0}:intermediate"],
+        ["ZCARD rq:wip:{0}"],
+        ["ZCARD rq:scheduled:{0}"],
+        [f"ZCOUNT rq:failed:{{0}} {yesterday:.0f} +inf"],
+    )
+    commands = [[form.format(queue) for form in forms for queue in QUEUES] for forms in questions]
+    try:
+        replies = iter(_ask(address, [command for group in commands for command in group]))
+        return Jobs(*(sum(int(next(replies)[1:]) for _ in group) for group in commands))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _ask(address: Path, commands: list[str]) -> list[str]:
+    """The one-line reply to each command; OSError where there is none."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(2)
+        connection.connect(str(address))
+        connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
+        with connection.makefile("r", encoding="utf-8", newline="\r\n") as replies:
+            lines = [replies.readline().strip() for _ in commands]
+    if not all(lines):
+        raise ConnectionError("Redis closed the connection")
+    return lines
+
+
+def _set_aside_refused(home: Home, printed: int) -> bool:
+    """Whether Redis ended over its data file, by what it printed after the first `printed` bytes; renames the file."""
+    data = list(home.redis_data.glob("*.aof"))
+    with home.redis_log.open("rb") as log:
+        log.seek(printed)
+        said = log.read().decode(errors="replace").lower()
+    if not data or not any(word in said for word in _REFUSED):
+        return False
+    for file in data:
+        file.replace(file.with_suffix(".refused"))
+    return True

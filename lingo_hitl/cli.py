@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from argilla_setup import launcher
 from lingo_hitl import __version__
@@ -21,6 +19,7 @@ from lingo_hitl.config import Project
 from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
 from lingo_hitl.project_file import expanded, load_project
+from lingo_hitl.status_table import print_status
 from lingo_hitl.summary import tell
 
 app = typer.Typer(
@@ -105,16 +104,9 @@ def down(home: Home = None) -> None:
 
 @app.command(rich_help_panel=SERVER)
 def status(home: Home = None, as_json: AsJson = False) -> None:
-    """What runs, where, and how big it is."""
+    """What runs, what it holds, and what somebody should look at."""
     found = launcher.status(_home(home))
-    if as_json:
-        print(json.dumps(asdict(found), default=str, indent=2))
-        return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in asdict(found).items():
-        if value is not None:
-            table.add_row(name.replace("_", " "), _readable(name, value))
-    Console().print(table)
+    print_status(found) if not as_json else print(json.dumps(asdict(found), default=str, indent=2, ensure_ascii=False))
 
 
 @app.command(rich_help_panel=STAGE)
@@ -219,12 +211,6 @@ def _with_version(project: Project, version: str | None) -> Project:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _readable(name: str, value: Any) -> str:
-    if name.endswith("_bytes"):
-        return f"{value / 2**20:.1f} MiB"
-    return f"{value:.0f} s" if name == "uptime_s" else str(value)
 
 
 @contextmanager
