@@ -50,6 +50,11 @@ class Home:
         return self.path / "secrets.json"
 
     @property
+    def last_backup(self) -> Path:
+        """{"at", "path", "verified"} of the newest snapshot."""
+        return self.path / "last-backup.json"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
@@ -138,8 +143,8 @@ class Home:
 
     def delete(self) -> None:
         """Delete what a start makes, and the folder itself where nothing else lies in it."""
-        made = [self.run, self.logs, self.redis_data, self.credentials, self.secrets, self.path / "server_id.dat"]
-        made += [*self.path.glob("argilla.db*"), *self.path.glob("index.db*"), self.marker]
+        made = [self.run, self.logs, self.redis_data, self.credentials, self.secrets, self.last_backup]
+        made += [self.path / "server_id.dat", *self.path.glob("argilla.db*"), *self.path.glob("index.db*"), self.marker]
         try:
             for item in made:
                 if item.is_dir() and not item.is_symlink():

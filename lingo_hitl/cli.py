@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from argilla_setup import launcher
-from lingo_hitl import __version__
+from lingo_hitl import __version__, backup_cli
 from lingo_hitl.config import Project
 from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
@@ -115,6 +115,10 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
         if value is not None:
             table.add_row(name.replace("_", " "), _readable(name, value))
     Console().print(table)
+
+
+app.command(rich_help_panel=SERVER)(backup_cli.backup)
+app.command(rich_help_panel=SERVER)(backup_cli.restore)
 
 
 @app.command(rich_help_panel=STAGE)
