@@ -13,14 +13,10 @@ from pathlib import Path
 
 from argilla_setup import launcher
 from argilla_setup import snapshot as format_
-from argilla_setup.credentials_file import CredentialsFile
+from argilla_setup.credentials_file import MADE_BY_UP, OWNER, CredentialsFile
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error, read_json
 from argilla_setup.snapshot import DATABASE, INDEX, Manifest, Tell, quiet
-
-OWNER = "owner"
-MADE_BY_UP = ("annotator1", "annotator2")
-"""The annotators that a start makes where nothing is said about them."""
 
 
 @dataclass(frozen=True)

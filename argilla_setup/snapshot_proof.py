@@ -20,9 +20,10 @@ from typing import Any
 from argilla_setup import launcher
 from argilla_setup import snapshot as format_
 from argilla_setup.addresses import any_free_port
+from argilla_setup.credentials_file import OWNER
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error, read_json
-from argilla_setup.restore import OWNER, refuse_newer, restore
+from argilla_setup.restore import refuse_newer, restore
 from argilla_setup.snapshot import Manifest, Tell, quiet
 from argilla_setup.table_digest import TableContent, contents
 

@@ -6,19 +6,23 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from argilla_setup import backup as taking
-from argilla_setup import launcher, snapshot_proof
+from argilla_setup import launcher, migration, snapshot_proof
 from argilla_setup import restore as restoring
 from argilla_setup.snapshot import Tell, described, is_snapshot
 from lingo_hitl.progress import Advance, progress
 from lingo_hitl.project_file import expanded
 
 Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
+END = "A home folder, sqlite:///PATH, a PostgreSQL URL without a password, or env:NAME or file:PATH that hold a URL."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SnapshotFolder = Annotated[
     Path, typer.Argument(metavar="SNAPSHOT", help="A folder lingo-hitl-<time>.", show_default=False)
@@ -74,6 +78,36 @@ def restore(snapshot: SnapshotFolder, home: Home = None, as_json: AsJson = False
     if not restored.kept_credentials:
         print("Everybody's password and API key are as they were; credentials.json holds the owner's key alone.")
     print(f"Start it: lingo-hitl up --home {restored.home}")
+
+
+def migrate_server(
+    source: Annotated[str, typer.Option("--from", help=END, show_default=False)],
+    target: Annotated[str, typer.Option("--to", help="The same; empty or new.", show_default=False)],
+    live: Annotated[
+        bool, typer.Option("--live", help="Copy a server that runs: what comes in meanwhile stays behind.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check both, and say what would be copied.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy one Argilla to another, SQLite or PostgreSQL: users, datasets, records, answers, vectors."""
+    with _shown_progress() as tell:
+        done = migration.migrate(source, target, live=live, dry_run=dry_run, tell=tell)
+    if as_json:
+        print(json.dumps(asdict(done), ensure_ascii=False))
+        return
+    table = Table("table", "rows", "" if dry_run else "digest, equal in both", box=None, pad_edge=False)
+    for moved in done.tables:
+        table.add_row(moved.name, f"{moved.rows:,}", (moved.digest or "")[:16])
+    Console().print(table)
+    if done.changed:
+        print(
+            f"{done.source} was written to meanwhile: {', '.join(done.changed)}. What came in is not in {done.target}."
+        )
+    if dry_run:
+        print(f"Nothing was changed: this was a dry run from {done.source} to {done.target}.")
+        return
+    print(f"Copied {done.source} to {done.target}; {done.source} is as it was.")
+    print(done.next_step)
 
 
 def _as_json(taken: taking.Snapshot) -> dict[str, object]:

@@ -119,6 +119,7 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
 
 app.command(rich_help_panel=SERVER)(backup_cli.backup)
 app.command(rich_help_panel=SERVER)(backup_cli.restore)
+app.command("migrate-server", rich_help_panel=SERVER)(backup_cli.migrate_server)
 
 
 @app.command(rich_help_panel=STAGE)
