@@ -78,7 +78,7 @@ def refuse_data(place: Home) -> None:
             f"{place.path} holds data ({_held(place)}), and nothing is ever overwritten. Give another place with"
             " --home, or move that folder away first."
         )
-    for part in place.path.glob(f"{DATABASE}-*"):
+    for part in [part for part in place.path.glob(f"{DATABASE}-*") if _holds_answers(part)]:
         raise LauncherError(
             f"{part} is a part of a database that was moved away, and may hold answers. Move it to where {DATABASE} is"
             " now, then try again."
@@ -96,8 +96,9 @@ def fit_credentials(place: Home, database: Path) -> bool:
     with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         users = dict(connection.execute("SELECT username, api_key FROM users").fetchall())
         joined = connection.execute(
-            "SELECT workspaces.name FROM workspaces JOIN workspaces_users ON workspace_id = workspaces.id"
-            " JOIN users ON users.id = user_id WHERE username = ? ORDER BY workspaces.name",
+            "SELECT workspaces.name FROM workspaces_users AS joined"
+            " JOIN workspaces ON workspaces.id = joined.workspace_id JOIN users ON users.id = joined.user_id"
+            " WHERE users.username = ? ORDER BY workspaces.name",
             (OWNER,),
         )
         workspaces = [row[0] for row in joined]
@@ -131,8 +132,8 @@ def _fill(snapshot: Path, manifest: Manifest, place: Home, tell: Tell) -> bool:
                     f"{snapshot / name} is not as it was written ({found.bytes} bytes, SHA-256 {found.sha256[:12]}...;"
                     f" expected {expected.bytes} bytes, {expected.sha256[:12]}...). Use another snapshot."
                 )
-        # The index of a database that was here before may be ahead of the snapshot's.
-        for file in place.path.glob(f"{INDEX}*"):
+        # The index of a database that was here before may be ahead of the snapshot's, and its other files are no use.
+        for file in (*place.path.glob(f"{INDEX}*"), *place.path.glob(f"{DATABASE}-*")):
             file.unlink()
         own = _fits(place, folder / DATABASE)
         names = [name for name in manifest.files if name != DATABASE and not (own and name in format_.CREDENTIALS)]
@@ -165,6 +166,11 @@ def _working_folder(place: Home) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _holds_answers(part: Path) -> bool:
+    """Whether it is a log with commits that the database file lacks; an empty one, or its memory, is none."""
+    return part.suffix != ".db-shm" and part.stat().st_size > 0
 
 
 def _held(place: Home) -> str:
