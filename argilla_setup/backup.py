@@ -31,8 +31,8 @@ from argilla_setup.table_digest import contents, count_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGES = 2000
-"""Copied between two reports of progress: 8 MB."""
+PAGES = 1000
+"""Copied between two reports of progress: 4 MB."""
 SPARE_BYTES = 20 * 1024**2
 _PARTIAL = re.compile(rf"\.{format_.NAME.pattern}\.partial")
 

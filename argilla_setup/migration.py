@@ -100,7 +100,9 @@ def _run_into_file(
             from_.task(), {"shown": to.shown, "path": str(to.database), **known}, live=live, dry_run=True, tell=tell
         )
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".migrating-", dir=to.database.parent))
+        # On the same disk; in a home, where its other temporary files are.
+        beside = to.home.run if isinstance(to, HomeEnd) else to.database.parent
+        folder = Path(tempfile.mkdtemp(prefix=".migrating-", dir=beside))
         held.callback(shutil.rmtree, folder, ignore_errors=True)
         made = folder / DATABASE
         outcome = _run(

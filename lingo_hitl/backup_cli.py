@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from argilla_setup import backup as taking
 from argilla_setup import launcher, migration, snapshot_proof
@@ -95,9 +95,15 @@ def migrate_server(
     if as_json:
         print(json.dumps(asdict(done), ensure_ascii=False))
         return
-    table = Table("table", "rows", "" if dry_run else "digest, equal in both", box=None, pad_edge=False)
+    table = Table(
+        "table",
+        Column("rows", justify="right"),
+        *[] if dry_run else ["digest, equal in both"],
+        box=None,
+        pad_edge=False,
+    )
     for moved in done.tables:
-        table.add_row(moved.name, f"{moved.rows:,}", (moved.digest or "")[:16])
+        table.add_row(moved.name, f"{moved.rows:,}", *([] if dry_run else [str(moved.digest)[:16]]))
     Console().print(table)
     if done.changed:
         print(
