@@ -24,7 +24,7 @@ def choose_port(host: str, asked: int | None, last: int | None) -> int:
     for candidate in (last, DEFAULT_PORT):
         if candidate and not why_not_free(host, candidate):
             return candidate
-    return _any_free_port(host)
+    return any_free_port(host)
 
 
 def why_not_free(host: str, port: int) -> str | None:
@@ -45,7 +45,8 @@ def url_of(host: str, port: int) -> str:
     return f"http://{everywhere.get(host, f'[{host}]' if ':' in host else host)}:{port}"
 
 
-def _any_free_port(host: str) -> int:
+def any_free_port(host: str) -> int:
+    """A port that nothing listens on now."""
     try:
         with socket.socket(_family(host)) as probe:
             probe.bind((host, 0))

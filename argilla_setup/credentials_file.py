@@ -15,6 +15,10 @@ from typing import Any
 
 from argilla_setup.home import read_json, write_private
 
+OWNER = "owner"
+MADE_BY_UP = ("annotator1", "annotator2")
+"""The annotators that a start makes where nothing is said about them."""
+
 
 @dataclass
 class CredentialsFile:

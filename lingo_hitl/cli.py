@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from argilla_setup import launcher
-from lingo_hitl import __version__
+from lingo_hitl import __version__, backup_cli
 from lingo_hitl.config import Project
 from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
@@ -107,6 +107,11 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
     """What runs, what it holds, and what somebody should look at."""
     found = launcher.status(_home(home))
     print_status(found) if not as_json else print(json.dumps(asdict(found), default=str, indent=2, ensure_ascii=False))
+
+
+app.command(rich_help_panel=SERVER)(backup_cli.backup)
+app.command(rich_help_panel=SERVER)(backup_cli.restore)
+app.command("migrate-server", rich_help_panel=SERVER)(backup_cli.migrate_server)
 
 
 @app.command(rich_help_panel=STAGE)
