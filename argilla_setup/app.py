@@ -54,7 +54,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
 
     from argilla_setup import search_engine, searcher, speedups  # noqa: F401 - importing the engine registers it
     from argilla_setup.accounts import ensure_accounts
-    from argilla_setup.hardening import HardeningError, hardened, refuse_if_exposed
+    from argilla_setup.hardening import HardeningError, hardened, refuse_if_exposed, trusted_proxies
 
     configure_logging(home.log)
     if settings.database_is_sqlite:
@@ -63,6 +63,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     speedups.apply(__version__)
     try:
         application = hardened(argilla_server.app, __version__, home)
+        proxies = trusted_proxies()
     except HardeningError as error:
         raise StartError(str(error)) from None
     _migrate(sync_engine)
@@ -82,6 +83,8 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=proxies is not None,
+            forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from argilla_setup.home import Home
 
 SECRET = "ARGILLA_AUTH_SECRET_KEY"
+PROXIES = "LINGO_HITL_TRUSTED_PROXIES"
 SHORTEST_SECRET = 32
 FEWEST_LETTERS = 10
 SHORTEST_KEY = 20
@@ -67,6 +68,23 @@ def refuse_if_exposed(session: Session, home: Home, host: str) -> None:
         )
 
 
+def trusted_proxies() -> str | None:
+    """Addresses and networks, from LINGO_HITL_TRUSTED_PROXIES, whose word on where a request comes from counts.
+
+    Nobody's unless they are named: with a header of their own making, guesses would come from everywhere.
+    HardeningError where one is no address.
+    """
+    named = [part.strip() for part in os.environ.get(PROXIES, "").split(",") if part.strip()]
+    for each in named:
+        try:
+            ipaddress.ip_network(each)
+        except ValueError:
+            raise HardeningError(
+                f"{PROXIES} names {each!r}; expected addresses or networks, such as 10.0.0.5 or 172.18.0.0/16."
+            ) from None
+    return ",".join(named) or None
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server that listens on `host`."""
     try:
@@ -97,4 +115,5 @@ def _is_guessable(user: User) -> bool:
 
 
 def _digest(user: User) -> str:
-    return hashlib.sha256(f"{user.username}:{user.password_hash}".encode()).hexdigest()
+    # What was checked against an earlier list is checked again.
+    return hashlib.sha256(f"{GUESSED_FIRST}:{user.username}:{user.password_hash}".encode()).hexdigest()

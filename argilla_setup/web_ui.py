@@ -143,10 +143,23 @@ def harden(app: Any, version: str) -> tuple[str, ...]:
     Raises WebUiMismatchError where the bundle is another version's, or not as it was released.
     """
     hashes: set[str] = set()
+    folders = _static_folders(app)
+    if not folders:
+        raise WebUiMismatchError(f"argilla-server {version} serves no web UI where it is expected")
+    for folder in folders:
+        hashes.update(harden_files(folder, version))
+    return tuple(sorted(hashes))
+
+
+def _static_folders(app: Any) -> list[Path]:
+    """What `app` serves its web UI from, also where it is mounted below a base URL."""
+    folders = []
     for route in getattr(app, "routes", []):
         if getattr(route, "name", "") == "static":
-            hashes.update(harden_files(Path(route.app.directory), version))
-    return tuple(sorted(hashes))
+            folders.append(Path(route.app.directory))
+        elif hasattr(route, "app"):
+            folders += _static_folders(route.app)
+    return folders
 
 
 def harden_files(folder: Path, version: str) -> set[str]:

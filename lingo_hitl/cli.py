@@ -17,6 +17,7 @@ from rich.table import Table
 
 from argilla_setup import launcher
 from lingo_hitl import __version__
+from lingo_hitl.accounts_cli import app as accounts_app
 from lingo_hitl.config import Project
 from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
@@ -115,6 +116,9 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
         if value is not None:
             table.add_row(name.replace("_", " "), _readable(name, value))
     Console().print(table)
+
+
+app.add_typer(accounts_app, name="accounts", rich_help_panel=SERVER)
 
 
 @app.command(rich_help_panel=STAGE)
