@@ -79,7 +79,7 @@ class Attempts:
         return self._wait([(_digest("keys", _network(address)), ADDRESS)])
 
     def fail_key(self, key: str, address: str) -> None:
-        """The key is nobody's. Once counted is enough: trying it again tells nothing, and a script may have an old one."""
+        """The key is nobody's. It is counted once: trying it again tells nothing, and a script may have an old one."""
         if self._keys.get(_digest("key", key)) is not False:
             self._remember_key(key, right=False)
             self._count([_digest("keys", _network(address))])

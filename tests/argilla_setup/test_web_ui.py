@@ -174,11 +174,3 @@ def test_another_argilla_is_refused(tmp_path):
     next(added.glob("_nuxt/*.js")).write_text("e('p',{domProps:{innerHTML:t._s(t.fresh)}})", encoding="utf-8")
     assert "WebUiMismatchError" in harden("2.8.0", added).stderr
     assert harden("2.8.0", copy).stdout.strip().isdigit()
-
-
-def test_limits_on_signing_in_are_for_one_version(tmp_path):
-    program = "from argilla_setup import sign_in; sign_in.apply('2.8.1')"
-    command = [environment.python_of(environment.location()), "-c", program]
-    place = {"ARGILLA_HOME_PATH": str(tmp_path), "TMPDIR": str(tmp_path), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    ended = subprocess.run(command, cwd=ROOT, env=place, capture_output=True, text=True, check=False)
-    assert "SignInMismatchError: argilla-server is 2.8.1" in ended.stderr
