@@ -257,7 +257,7 @@ def _deactivate(session: Session, user: User, kept: CredentialsFile) -> Change:
     session.execute(delete(WorkspaceUser).filter_by(user_id=user.id))
     kept.accounts.pop(user.username, None)
     kept.elsewhere.add(user.username)
-    return Change("deactivated", user.username, f"{answers} answers stay")
+    return Change("deactivated", user.username, "1 answer stays" if answers == 1 else f"{answers} answers stay")
 
 
 def _remove_workspaces(session: Session, listed: set[str]) -> list[Change]:
