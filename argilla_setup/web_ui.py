@@ -123,6 +123,19 @@ _CORRECTIONS = (
         custom_field_frame.FRAME_AFTER,
         places=10,
     ),
+    _correct(
+        "the sign-in page: what the server says, such as how long to wait, instead of a status code",
+        re.escape('this.error.toString().includes("401")?this.$t("login.error"):this.error'),
+        'this.error.toString().includes("401")?this.$t("login.error"):'
+        "((this.error.response||{}).data||{}).detail||this.error",
+        places=1,
+    ),
+    _correct(
+        "`Please wait a few seconds`, where the server says how long",
+        re.escape('p!==d&&u.notify({message:p,type:"danger"}),l.code'),
+        'p!==d&&!(429===c&&l.detail)&&u.notify({message:p,type:"danger"}),l.code',
+        places=1,
+    ),
     _correct("fonts from outside", r"@import url\(https://fonts\.googleapis\.com/[^)]*\);", "", places=2),
 )
 
