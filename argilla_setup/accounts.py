@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from argilla_server.contexts.accounts import hash_password
 from argilla_server.enums import UserRole
-from argilla_server.models import Response, User, Workspace, WorkspaceUser
-from sqlalchemy import delete, func, select
+from argilla_server.models import Dataset, Response, User, Workspace, WorkspaceUser
+from sqlalchemy import delete, exists, func, select
 
 from argilla_setup.accounts_file import OWNER, WORKSPACE, WantedAccounts, WantedUser
 from argilla_setup.credentials_file import CredentialsFile
@@ -39,7 +39,9 @@ class Change:
     """One thing that was done to a user or workspace. Its repr holds no secret."""
 
     what: str
-    """`workspace created`, `created`, `reactivated`, `deactivated`, `role`, `display`, `joined`, `left`, `rotated`."""
+    """`workspace created`, `workspace removed`, `created`, `reactivated`, `deactivated`, `role`, `display`, `joined`,
+    `left`, `rotated`.
+    """
     name: str
     detail: str = ""
     password: str | None = field(default=None, repr=False)
@@ -55,6 +57,7 @@ def ensure_accounts(
     A user who is in the database but whose password is not in `path` (the file was deleted) gets a new password, and
     keeps the API key; a deactivated one stays so. Where file and database have two API keys, the file's is set.
     `given` is the owner's sign-in where `path` holds none yet: what was changed later is not changed back.
+    `owner` is an owner who may sign in, whatever the database says: the toolkit works as `owner`.
     """
     kept = CredentialsFile.read(path)
     users = {user.username: user for user in session.scalars(select(User))}
@@ -67,6 +70,8 @@ def ensure_accounts(
         else:
             wanted.setdefault(name, UserRole(kept.accounts[name]["role"]))
     lost = [name for name in wanted if name not in kept.accounts and name in users]
+    if OWNER in users and is_deactivated(users[OWNER]) and OWNER not in lost:
+        lost.append(OWNER)
     for name, role in wanted.items():
         if name not in kept.accounts:
             first = given if given and name == OWNER else OwnerSignIn()
@@ -80,7 +85,8 @@ def ensure_accounts(
     kept.write()
     missing = [name for name in wanted if name not in users]
     differing = [name for name in wanted if name in users and users[name].api_key != kept.accounts[name]["api_key"]]
-    if not missing and not lost and not differing:
+    demoted = OWNER in users and users[OWNER].role != UserRole.owner
+    if not missing and not lost and not differing and not demoted:
         return
 
     workspace = _workspace(session, WORKSPACE)
@@ -93,15 +99,17 @@ def ensure_accounts(
     for name in {*lost, *differing}:
         users[name].password_hash = hash_password(kept.accounts[name]["password"])
         users[name].api_key = kept.accounts[name]["api_key"]
+    if demoted:
+        users[OWNER].role = UserRole.owner
     session.commit()
 
 
 def apply(session: Session, wanted: WantedAccounts, path: Path, *, dry_run: bool = False) -> list[Change]:
     """Make users, roles and workspaces as `wanted`, and deactivate everybody else; the changes, none the second time.
 
-    `owner` stays, listed or not: the toolkit works as `owner`. Workspaces that are not listed stay as they are, but
-    for the memberships of listed users. credentials.json, at `path`, forgets who is deactivated. With `dry_run`
-    nothing is changed, and no password is made.
+    `owner` stays, listed or not: the toolkit works as `owner`. A workspace that is not listed is removed where it is
+    empty; one with datasets stays, and listed users leave it. credentials.json, at `path`, forgets who is deactivated.
+    With `dry_run` nothing is changed, and no password is made.
     """
     kept = CredentialsFile.read(path)
     # Hashing takes a fraction of a second each: before the first write, so that no labeler waits for the database.
@@ -122,12 +130,11 @@ def apply(session: Session, wanted: WantedAccounts, path: Path, *, dry_run: bool
     for name in sorted(users.keys() - listed_names):
         if not is_deactivated(users[name]):
             changes.append(_deactivate(session, users[name], kept))
+    changes += _remove_workspaces(session, {*wanted.workspaces, WORKSPACE})
     if dry_run:
         session.rollback()
-        return changes
-    if changes:
-        kept.write()
-        session.commit()
+    elif changes:
+        _commit(session, kept)
     return changes
 
 
@@ -149,12 +156,11 @@ def rotate(session: Session, name: str, path: Path, *, password: bool, key: bool
     )
     if name in kept.accounts:
         kept.accounts[name].update({k: v for k, v in _secrets(change).items() if v})
-        kept.write()
     if change.password:
         user.password_hash = hash_password(change.password)
     if change.api_key:
         user.api_key = change.api_key
-    session.commit()
+    _commit(session, kept)
     return change
 
 
@@ -172,6 +178,20 @@ def listing(session: Session) -> list[dict[str, Any]]:
         }
         for user in session.scalars(select(User).order_by(User.username))
     ]
+
+
+def _commit(session: Session, kept: CredentialsFile) -> None:
+    """The database and credentials.json, or neither of them."""
+    before = CredentialsFile.read(kept.path)
+    # The database has taken all of it, and nobody else may write, before the file is changed.
+    session.flush()
+    try:
+        kept.write()
+        session.commit()
+    except BaseException:
+        session.rollback()
+        before.write()
+        raise
 
 
 @dataclass(frozen=True)
@@ -242,7 +262,20 @@ def _deactivate(session: Session, user: User, kept: CredentialsFile) -> Change:
     session.execute(delete(WorkspaceUser).filter_by(user_id=user.id))
     kept.accounts.pop(user.username, None)
     kept.elsewhere.add(user.username)
-    return Change("deactivated", user.username, f"{answers} answers stay")
+    return Change("deactivated", user.username, "1 answer stays" if answers == 1 else f"{answers} answers stay")
+
+
+def _remove_workspaces(session: Session, listed: set[str]) -> list[Change]:
+    """Delete the workspaces that are neither `listed` nor hold a dataset: Argilla deletes datasets with theirs."""
+    removed = []
+    # Locked, where the database can, so that no dataset comes into one that is about to go.
+    for workspace in session.scalars(select(Workspace).order_by(Workspace.name).with_for_update()).all():
+        if workspace.name in listed or session.scalar(select(exists().where(Dataset.workspace_id == workspace.id))):
+            continue
+        session.execute(delete(WorkspaceUser).filter_by(workspace_id=workspace.id))
+        session.execute(delete(Workspace).filter_by(id=workspace.id))
+        removed.append(Change("workspace removed", workspace.name, "it was empty"))
+    return removed
 
 
 def _memberships(session: Session, user: User) -> dict[str, Any]:

@@ -28,6 +28,8 @@ _DEFAULT_ROLE = {OWNER: "owner"}
 _USER_KEYS = ("display", "role", "workspaces")
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,79}")
 _LONGEST_FILE = 1_000_000
+_UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+"""Kinds of characters that turn a line around, break it, or show nothing: two names must not look the same."""
 
 
 class AccountsFileError(Exception):
@@ -137,7 +139,7 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode):
             self._fail(node, f"{what} is no text", "expected one text; put quotes around it if need be")
         text = unicodedata.normalize("NFC", str(node.value)).strip()
-        if not text or len(text) > 200 or any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
+        if not text or len(text) > 200 or any(unicodedata.category(letter) in _UNSEEN for letter in text):
             self._fail(node, f"{what} is {text[:40]!r}", "expected one line of 1 to 200 characters")
         return text
 

@@ -59,7 +59,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
 
     from argilla_setup import kept_jobs, search_engine, searcher, speedups
     from argilla_setup.accounts import ensure_accounts
-    from argilla_setup.hardening import HardeningError, hardened, refuse_if_exposed
+    from argilla_setup.hardening import HardeningError, hardened, refuse_if_exposed, trusted_proxies
 
     configure_logging(home.log)
     if settings.database_is_sqlite:
@@ -69,6 +69,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     kept_jobs.apply(__version__, home.unsent_jobs)
     try:
         application = hardened(argilla_server.app, __version__, home)
+        proxies = trusted_proxies()
     except HardeningError as error:
         raise StartError(str(error)) from None
     _migrate(sync_engine)
@@ -91,6 +92,8 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=proxies is not None,
+            forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)

@@ -16,6 +16,7 @@ from argilla_server.security.settings import settings as sign_in_settings
 from sqlalchemy import select
 
 from argilla_setup import accounts_api, sign_in, web_ui
+from argilla_setup.credentials_file import CredentialsFile
 from argilla_setup.home import read_json, write_private
 from argilla_setup.security import secured
 
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from argilla_setup.home import Home
 
 SECRET = "ARGILLA_AUTH_SECRET_KEY"
+PROXIES = "LINGO_HITL_TRUSTED_PROXIES"
 SHORTEST_SECRET = 32
 FEWEST_LETTERS = 10
 SHORTEST_KEY = 20
+SHORTEST_PASSWORD = 12
 GUESSED_FIRST = (DEFAULT_PASSWORD, "12345678", "123456789", "password", "qwerty123", "argilla123", "lingo1234")
 
 
@@ -67,6 +70,23 @@ def refuse_if_exposed(session: Session, home: Home, host: str) -> None:
         )
 
 
+def trusted_proxies() -> str | None:
+    """Addresses and networks, from LINGO_HITL_TRUSTED_PROXIES, whose word on where a request comes from counts.
+
+    Nobody's unless they are named: with a header of their own making, guesses would come from everywhere.
+    HardeningError where one is no address.
+    """
+    named = [part.strip() for part in os.environ.get(PROXIES, "").split(",") if part.strip()]
+    for each in named:
+        try:
+            ipaddress.ip_network(each)
+        except ValueError:
+            raise HardeningError(
+                f"{PROXIES} names {each!r}; expected addresses or networks, such as 10.0.0.5 or 172.18.0.0/16."
+            ) from None
+    return ",".join(named) or None
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server that listens on `host`."""
     try:
@@ -80,8 +100,15 @@ def _weak_users(session: Session, home: Home) -> list[str]:
     checked_file = home.run / "checked-passwords.json"
     checked = set(read_json(checked_file).get("checked", []))
     users = list(session.scalars(select(User).order_by(User.username)))
+    made = {
+        name: str(account.get("password")) for name, account in CredentialsFile.read(home.credentials).accounts.items()
+    }
     with ThreadPoolExecutor() as threads:
-        found = list(threads.map(lambda user: _digest(user) not in checked and _is_guessable(user), users))
+        found = list(
+            threads.map(
+                lambda user: _digest(user) not in checked and _is_guessable(user, made.get(user.username, "")), users
+            )
+        )
     strong = [_digest(user) for user, weak in zip(users, found, strict=True) if not weak]
     write_private(checked_file, json.dumps({"checked": strong}) + "\n")
     return [
@@ -91,10 +118,14 @@ def _weak_users(session: Session, home: Home) -> list[str]:
     ]
 
 
-def _is_guessable(user: User) -> bool:
+def _is_guessable(user: User, made: str) -> bool:
+    """`made` is the password that was generated for the user, where it is known: then one look is enough."""
     guesses = (user.username, f"{user.username}1234", *GUESSED_FIRST)
+    if len(made) >= SHORTEST_PASSWORD and made not in guesses and verify_password(made, user.password_hash):
+        return False
     return any(verify_password(guess, user.password_hash) for guess in guesses)
 
 
 def _digest(user: User) -> str:
-    return hashlib.sha256(f"{user.username}:{user.password_hash}".encode()).hexdigest()
+    # What was checked against an earlier list is checked again.
+    return hashlib.sha256(f"{GUESSED_FIRST}:{user.username}:{user.password_hash}".encode()).hexdigest()

@@ -123,6 +123,19 @@ _CORRECTIONS = (
         custom_field_frame.FRAME_AFTER,
         places=10,
     ),
+    _correct(
+        "the sign-in page: what the server says, such as how long to wait, instead of a status code",
+        re.escape('this.error.toString().includes("401")?this.$t("login.error"):this.error'),
+        'this.error.toString().includes("401")?this.$t("login.error"):'
+        "((this.error.response||{}).data||{}).detail||this.error",
+        places=1,
+    ),
+    _correct(
+        "`Please wait a few seconds`, where the server says how long",
+        re.escape('p!==d&&u.notify({message:p,type:"danger"}),l.code'),
+        'p!==d&&!(429===c&&l.detail)&&u.notify({message:p,type:"danger"}),l.code',
+        places=1,
+    ),
     _correct("fonts from outside", r"@import url\(https://fonts\.googleapis\.com/[^)]*\);", "", places=2),
 )
 
@@ -143,10 +156,23 @@ def harden(app: Any, version: str) -> tuple[str, ...]:
     Raises WebUiMismatchError where the bundle is another version's, or not as it was released.
     """
     hashes: set[str] = set()
+    folders = _static_folders(app)
+    if not folders:
+        raise WebUiMismatchError(f"argilla-server {version} serves no web UI where it is expected")
+    for folder in folders:
+        hashes.update(harden_files(folder, version))
+    return tuple(sorted(hashes))
+
+
+def _static_folders(app: Any) -> list[Path]:
+    """What `app` serves its web UI from, also where it is mounted below a base URL."""
+    folders = []
     for route in getattr(app, "routes", []):
         if getattr(route, "name", "") == "static":
-            hashes.update(harden_files(Path(route.app.directory), version))
-    return tuple(sorted(hashes))
+            folders.append(Path(route.app.directory))
+        elif hasattr(route, "app"):
+            folders += _static_folders(route.app)
+    return folders
 
 
 def harden_files(folder: Path, version: str) -> set[str]:

@@ -15,6 +15,7 @@ import typer
 
 from argilla_setup import launcher
 from lingo_hitl import __version__, backup_cli
+from lingo_hitl.accounts_cli import app as accounts_app
 from lingo_hitl.config import Project
 from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
@@ -112,6 +113,9 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
 app.command(rich_help_panel=SERVER)(backup_cli.backup)
 app.command(rich_help_panel=SERVER)(backup_cli.restore)
 app.command("migrate-server", rich_help_panel=SERVER)(backup_cli.migrate_server)
+
+
+app.add_typer(accounts_app, name="accounts", rich_help_panel=SERVER)
 
 
 @app.command(rich_help_panel=STAGE)

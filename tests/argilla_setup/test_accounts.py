@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import shutil
+import sqlite3
 import sys
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -12,11 +15,12 @@ import pytest
 
 from argilla_setup import accounts_client, launcher
 from argilla_setup.errors import LauncherError
+from lingo_hitl.cli import main
 from tests.argilla_setup.rest import TEXT, Rest, rating
+from tests.conftest import free_port
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).parents[2]
 TEAM = """
 workspaces: [lingo, review]
 users:
@@ -24,6 +28,20 @@ users:
   서준: {display: 박서준}
   jiwoo: {display: 이지우, role: admin, workspaces: [review]}
 """
+
+
+@pytest.fixture(scope="module")
+def home():
+    """One server for the module, for starting one takes seconds; each test begins with a file of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="lh-"))
+    launcher.up(folder / "home", port=free_port(), say=lambda line: None)
+    yield folder / "home"
+    launcher.remove(folder / "home")
+    shutil.rmtree(folder)
+
+
+def start(home):
+    return launcher.up(home, say=lambda line: None)
 
 
 def apply(home, text, **more):
@@ -53,8 +71,7 @@ def as_session(token_):
     return {"Authorization": f"Bearer {token_.json()['access_token']}"}
 
 
-def test_a_team_comes_changes_leaves_and_comes_back(home, start):
-    start()
+def test_a_team_comes_changes_leaves_and_comes_back(home):
     tried = apply(home, TEAM, dry_run=True)
     assert all(change.password is None for change in tried)
     assert {user.name for user in accounts_client.listing(home)} == {"owner", "annotator1", "annotator2"}
@@ -99,9 +116,16 @@ def test_a_team_comes_changes_leaves_and_comes_back(home, start):
 
     smaller = "users: {서준: {display: 박 서준, role: admin}, jiwoo: {display: 이지우, role: admin, workspaces: []}}"
     changes = apply(home, smaller)
-    assert done(changes) == {("deactivated", "minji"), ("display", "서준"), ("role", "서준"), ("left", "jiwoo")}
+    assert done(changes) == {
+        ("deactivated", "minji"),
+        ("display", "서준"),
+        ("role", "서준"),
+        ("left", "jiwoo"),
+        ("workspace removed", "review"),
+    }
+    assert apply(home, smaller) == []
     [left] = [change for change in changes if change.name == "minji"]
-    assert "1 answers stay" in left.detail
+    assert "1 answer stays" in left.detail
     assert token(home, "minji", passwords["minji"]).status_code == 401
     assert me(home, **session) == 401, "an open session ends"
     assert me(home, **{"X-Argilla-Api-Key": key}) == 401
@@ -109,14 +133,11 @@ def test_a_team_comes_changes_leaves_and_comes_back(home, start):
     [item] = owner("GET", f"/datasets/{dataset}/records", params={"include": "responses"})["items"]
     assert [answer["values"]["rating"]["value"] for answer in item["responses"]] == [4]
 
-    # A restart brings nobody back, and makes nobody again; not even where credentials.json was lost.
-    launcher.down(home)
-    assert start().started_now
-    again = start()
-    assert not again.started_now, "the annotators of `up` are known to be gone"
+    # `up` brings nobody back, and makes nobody again; not even where credentials.json was lost.
+    assert not start(home).started_now, "the annotators of `up` are known to be gone"
     launcher.down(home)
     (home / "credentials.json").unlink()
-    start()
+    start(home)
     listed = {user.name: user for user in accounts_client.listing(home)}
     assert {name for name, user in listed.items() if user.active} == {"owner", "서준", "jiwoo"}
     assert listed["minji"].answers == 1
@@ -135,9 +156,29 @@ def test_a_team_comes_changes_leaves_and_comes_back(home, start):
     assert len(item["responses"]) == 1
 
 
-def test_rotate_and_where_secrets_are(home, start):
-    start()
+def test_a_workspace_goes_only_when_it_is_empty(home):
+    apply(home, "workspaces: [lingo, full, empty]\nusers: {minji: {workspaces: [full, empty]}}")
+    owner = Rest(home)
+    full = next(item["id"] for item in owner("GET", "/me/workspaces")["items"] if item["name"] == "full")
+    owner.create_draft("kept", workspace=full)
+    changes = apply(home, "users: {minji: }")
+    assert done(changes) == {("joined", "minji"), ("left", "minji"), ("workspace removed", "empty")}
+    assert {item["name"] for item in owner("GET", "/me/workspaces")["items"]} == {"lingo", "full"}
+    assert apply(home, "users: {minji: }") == []
+    assert [item["name"] for item in owner("GET", "/me/datasets")["items"]].count("kept") == 1
+
+
+def test_rotate_and_where_secrets_are(home):
+    apply(home, "users: {someone: }")
+    launcher.down(home)
+    with closing(sqlite3.connect(home / "argilla.db")) as database, database:
+        # As an owner may have done through the API: the toolkit's own owner is no owner any more.
+        database.execute("UPDATE users SET role = 'annotator' WHERE username = 'owner'")
+        database.execute("DELETE FROM users WHERE username = 'annotator1'")
+    (home / "credentials.json").unlink()
+    start(home)
     before = launcher.credentials(home).accounts
+    assert set(before) == {"owner", "annotator1"}, "annotator2, who was deactivated, stays so"
     session = as_session(token(home, "annotator1", before["annotator1"].password))
     changed = accounts_client.rotate(home, "annotator1", key=False)
     assert changed.api_key is None
@@ -155,28 +196,28 @@ def test_rotate_and_where_secrets_are(home, start):
     assert accounts_client.listing(home), "the toolkit goes on with the new key"
     assert (home / "credentials.json").stat().st_mode & 0o077 == 0
 
-    made = {change.name: change for change in apply(home, "users: {minji: , annotator1: , annotator2: }")}
-    rotated = accounts_client.rotate(home, "minji", password=False)
-    for secret in (made["minji"].password, rotated.api_key):
+    made = {change.name: change for change in apply(home, "users: {haneul: , annotator1: , annotator2: }")}
+    rotated = accounts_client.rotate(home, "haneul", password=False)
+    for secret in (made["haneul"].password, rotated.api_key):
         for file in home.rglob("*"):
             if file.is_file() and file.suffix not in (".db", ".db-wal", ".sqlite"):
                 assert secret.encode() not in file.read_bytes(), f"{file.name} holds a secret that was shown once"
-    assert made["minji"].password.encode() not in (home / "argilla.db").read_bytes()
+    assert made["haneul"].password.encode() not in (home / "argilla.db").read_bytes()
 
-    with pytest.raises(LauncherError, match=r"no user 'minjii'.*minji"):
-        accounts_client.rotate(home, "minjii")
+    with pytest.raises(LauncherError, match=r"no user 'haneull'.*haneul"):
+        accounts_client.rotate(home, "haneull")
     apply(home, "users: {annotator1: }")
-    with pytest.raises(LauncherError, match="minji is deactivated"):
-        accounts_client.rotate(home, "minji")
+    with pytest.raises(LauncherError, match="haneul is deactivated"):
+        accounts_client.rotate(home, "haneul")
 
     # The key in the file is the one that counts, for instance after an older database was put back.
     launcher.down(home)
-    text = (home / "credentials.json").read_text()
-    data = json.loads(text)
+    data = json.loads((home / "credentials.json").read_text())
     data["accounts"]["owner"]["api_key"] = "k" * 43
     (home / "credentials.json").write_text(json.dumps(data))
-    start()
+    start(home)
     assert me(home, **{"X-Argilla-Api-Key": "k" * 43}) == "owner"
+    assert {user.name for user in accounts_client.listing(home) if user.active} == {"owner", "annotator1"}
 
 
 def test_who_may_ask(argilla_home):
@@ -188,47 +229,57 @@ def test_who_may_ask(argilla_home):
         assert httpx.request(method, url + path, json=body, trust_env=False).status_code == 401
 
 
-def cli(*arguments, home):
-    program = "from lingo_hitl.cli import guarded; from lingo_hitl.accounts_cli import app\nwith guarded(): app()"
-    command = [sys.executable, "-c", program, *map(str, arguments), "--home", str(home)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """`lingo-hitl accounts ...`: its exit code, output and errors."""
+
+    def run(*arguments, home):
+        monkeypatch.setattr(sys, "argv", ["lingo-hitl", "accounts", *map(str, arguments), "--home", str(home)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
-def test_mistakes_are_one_line(argilla_home, tmp_path):
+def test_mistakes_are_one_line(argilla_home, tmp_path, cli):
     file = tmp_path / "accounts.yaml"
+
+    def refused(*arguments, home=argilla_home):
+        code, out, errors = cli(*arguments, home=home)
+        assert (code, out, len(errors.splitlines())) == (2, "", 1), errors
+        return errors
+
     for text, words in (
         ("users:\n  minji:\n    role: boss\n", ("accounts.yaml line 3", "'boss'", "annotator")),
         ("users: {minji: {workspaces: [lingoo]}}", ("line 1", "did you mean 'lingo'")),
         ("users: [\n", ("not YAML",)),
+        ("users: {owner: {role: admin}}", ("line 1", "needs it to be an owner")),
     ):
         file.write_text(text)
-        ended = cli("apply", file, home=argilla_home)
-        assert ended.returncode == 2
-        assert len(ended.stderr.strip().splitlines()) == 1
-        assert all(word in ended.stderr for word in words), ended.stderr
+        said = refused("apply", file)
+        assert all(word in said for word in words), said
     file.write_bytes("users: {minji: {display: 김민지}}".encode("euc-kr"))
-    assert "not UTF-8" in cli("apply", file, home=argilla_home).stderr
-    assert "cannot be read" in cli("apply", tmp_path / "nowhere.yaml", home=argilla_home).stderr
-    assert "no user 'nobody'" in cli("rotate", "nobody", home=argilla_home).stderr
-    stopped = cli("list", home=tmp_path / "nothing")
-    assert (stopped.returncode, len(stopped.stderr.strip().splitlines())) == (2, 1)
-    assert "is not running" in stopped.stderr
+    assert "not UTF-8" in refused("apply", file)
+    assert "cannot be read" in refused("apply", tmp_path / "nowhere.yaml")
+    assert "no user 'nobody'" in refused("rotate", "nobody")
+    assert "is not running" in refused("list", home=tmp_path / "nothing")
     assert [user.name for user in accounts_client.listing(argilla_home) if not user.active] == []
 
 
-def test_the_commands_print_what_they_did(home, start):
-    start()
+def test_the_commands_print_what_they_did(home, cli):
+    apply(home, "users: {someone: }")
     file = home.parent / "accounts.yaml"
     file.write_text(TEAM, encoding="utf-8-sig")
-    assert "dry run" in cli("apply", file, "--dry-run", home=home).stdout
-    made = cli("apply", file, home=home)
-    assert made.returncode == 0, made.stderr
-    assert made.stdout.count("password ") == 3
-    assert "shown once" in made.stdout
-    assert cli("apply", file, home=home).stdout == "Nothing to do: the accounts are as the file says.\n"
-    listed = json.loads(cli("list", "--json", home=home).stdout)
+    assert "dry run" in cli("apply", file, "--dry-run", home=home)[1]
+    code, out, _errors = cli("apply", file, home=home)
+    assert code == 0
+    assert out.count("password ") == 3
+    assert "shown once" in out
+    assert cli("apply", file, home=home)[1] == "Nothing to do: the accounts are as the file says.\n"
+    listed = json.loads(cli("list", "--json", home=home)[1])
     assert {user["name"] for user in listed if user["active"]} == {"owner", "minji", "서준", "jiwoo"}
-    assert "김민지" in cli("list", home=home).stdout
-    rotated = json.loads(cli("rotate", "minji", "--password", "--json", home=home).stdout)
+    assert "김민지" in cli("list", home=home)[1]
+    rotated = json.loads(cli("rotate", "minji", "--password", "--json", home=home)[1])
     assert rotated["api_key"] is None
     assert token(home, "minji", rotated["password"]).status_code == 201

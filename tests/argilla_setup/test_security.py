@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import secrets
 import socket
 import sqlite3
+import stat
 import subprocess
-import threading
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
 
-from argilla_setup import environment, launcher
+from argilla_setup import environment, launcher, redis_process
 from argilla_setup.attempts import ADDRESS, PAIR
-from argilla_setup.launcher import LauncherError
-from tests.argilla_setup.rest import Rest
+from argilla_setup.home import Home
+from tests.argilla_setup.rest import TEXT, Rest, rating
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.server
@@ -66,142 +71,207 @@ def test_other_sites_may_not_use_the_api(client):
 
 
 def test_strangers_learn_nothing(client, argilla_home):
-    reply = client.get("/api/v1/status")
-    assert reply.status_code == 401
-    assert not re.search(r"memory|embedded|version", reply.text)
-    for path in ("/me", "/users", "/me/datasets", "/me/workspaces", "/webhooks", "/lingo/accounts"):
-        assert client.get(f"/api/v1{path}").status_code == 401, path
+    for path in ("/status", "/me", "/users", "/me/datasets", "/me/workspaces", "/webhooks", "/lingo/accounts"):
+        reply = client.get(f"/api/v1{path}")
+        assert reply.status_code == 401, path
+        assert not re.search(r"memory|embedded|version", reply.text)
+    # What could be asked, and pages that would fetch their scripts from elsewhere.
+    assert client.get("/api/v1/openapi.json").status_code == 401
+    for path in ("/api/v1/docs", "/api/v1/redoc", "/api/v1/docs/oauth2-redirect", "/api/v1/metrics"):
+        assert client.get(path).status_code == 404, path
+    assert client.get("/api/v1/settings").json() == {"argilla": {"share_your_progress_enabled": False}}
+    start_page = client.get("/").text
+    for path in ("/docs", "/metrics", "/share-your-progress?dataset_name=x&dataset_id=1&user_name=x"):
+        assert client.get(path).text == start_page, f"{path} is nothing but the web UI"
     assert Rest(argilla_home)("GET", "/status")["search_engine"]
 
 
-def test_every_way_into_the_api_asks_who_is_there(client):
+def test_every_way_into_the_api_asks_who_is_there(client, argilla_home):
     """Also of a later Argilla: each path of its API but those that signing in needs."""
     open_to_all = {"/version", "/token", "/settings", "/oauth2/providers"}
-    paths = client.get("/api/v1/openapi.json").json()["paths"]
+    paths = Rest(argilla_home)("GET", "/openapi.json")["paths"]
     assert len(paths) >= 50
     for path, methods in paths.items():
-        if path in open_to_all or path.startswith("/oauth2/providers/"):
+        if path in open_to_all or path.startswith("/oauth2/providers/{provider}/"):
             continue
         for method in methods:
             url = "/api/v1" + re.sub(r"\{\w+\}", "00000000-0000-0000-0000-000000000000", path)
             assert client.request(method.upper(), url).status_code == 401, f"{method} {path}"
 
 
-def sign_in(url, name, password, address=None):
-    # The header counts only from this machine itself, where a reverse proxy of the operator's sets it.
-    headers = {"X-Forwarded-For": address} if address else {}
-    form = {"username": name, "password": password}
-    return httpx.post(f"{url}/api/v1/token", data=form, headers=headers, trust_env=False, timeout=60)
+def at(url, address):
+    """A client at another address of this machine, without cookies of its own."""
+    return httpx.Client(base_url=url, transport=httpx.HTTPTransport(local_address=address), timeout=60)
 
 
-def test_passwords_cannot_be_guessed(home, start):
-    url = start().url
-    accounts = launcher.credentials(home).accounts
+def sign_in(client, name, password, **more):
+    return client.post("/api/v1/token", data={"username": name, "password": password}, **more)
+
+
+def test_passwords_cannot_be_guessed(argilla_home):
+    url, accounts = (known := launcher.credentials(argilla_home)).url, known.accounts
     right = accounts["annotator1"].password
-    assert sign_in(url, "annotator1", right, "10.0.0.9").status_code == 201
-    codes = [
-        sign_in(url, "annotator1", f"wrong{number}", "10.0.0.1").status_code for number in range(PAIR.failures + 3)
-    ]
-    assert codes == [401] * PAIR.failures + [429] * 3
-    refused = sign_in(url, "annotator1", right, "10.0.0.1")
-    assert refused.status_code == 429, "not even the right one: a guess must not be told"
-    assert 0 < int(refused.headers["retry-after"]) <= PAIR.seconds
-    assert "min" in refused.json()["detail"]
-    assert "분 뒤" in refused.json()["detail"]
-    # The colleagues behind the same address, and the same name elsewhere, are not shut out.
-    assert sign_in(url, "annotator2", accounts["annotator2"].password, "10.0.0.1").status_code == 201
-    assert sign_in(url, "annotator1", right, "10.0.0.9").status_code == 201
-    # Names that do not exist are counted just so, and answered just so.
-    codes = [sign_in(url, "nobody", "wrong", "10.0.0.2").status_code for _ in range(PAIR.failures + 1)]
-    assert codes == [401] * PAIR.failures + [429]
-    # A hundred at once are not all tried.
-    codes = []
-    threads = [
-        threading.Thread(target=lambda: codes.append(sign_in(url, "owner", "wrong", "10.0.0.3").status_code))
-        for _ in range(30)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert codes.count(401) == PAIR.failures
-    assert codes.count(429) == 30 - PAIR.failures
+    with at(url, "127.0.1.1") as guesser, at(url, "127.0.1.1") as minji, at(url, "127.0.1.2") as elsewhere:
+        signed_in = sign_in(minji, "annotator1", right)
+        assert signed_in.status_code == 201
+        cookie = signed_in.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        forwarded = [{"X-Forwarded-For": f"10.0.0.{number}"} for number in range(PAIR.failures + 3)]
+        codes = [
+            sign_in(guesser, "annotator1", f"wrong{number}", headers=header).status_code
+            for number, header in enumerate(forwarded)
+        ]
+        assert codes == [401] * PAIR.failures + [429] * 3, "whatever the header says"
+        refused = sign_in(guesser, "annotator1", right)
+        assert refused.status_code == 429, "not even the right one: a guess must not be told"
+        assert 0 < int(refused.headers["retry-after"]) <= PAIR.seconds
+        assert "min" in refused.json()["detail"]
+        assert "분 뒤" in refused.json()["detail"]
+        # Neither the colleagues behind the same address, nor the same name elsewhere, nor in a browser that has signed
+        # in before, are shut out; and a browser lets in nobody but the name that signed in there.
+        assert sign_in(guesser, "annotator2", accounts["annotator2"].password).status_code == 201
+        assert sign_in(elsewhere, "annotator1", right).status_code == 201
+        assert sign_in(minji, "annotator1", right).status_code == 201
+        assert sign_in(guesser, "annotator1", right).status_code == 429
+    # Names that do not exist are counted just so, and answered just so; a form that lacks something forgives nothing.
+    with at(url, "127.0.1.3") as guesser:
+        first = sign_in(guesser, "nobody", "wrong")
+        assert first.json() == {"detail": sign_in(guesser, "annotator2", "wrong").json()["detail"]}
+        codes = [sign_in(guesser, "nobody", "\0" * 80).status_code for _ in range(PAIR.failures - 1)]
+        assert codes == [401] * (PAIR.failures - 1)
+        assert guesser.post("/api/v1/token", data={"username": "nobody"}).status_code == 422
+        assert sign_in(guesser, "nobody", "wrong").status_code == 429
+        assert sign_in(guesser, "no\0body", "wrong").status_code == 401
+    # Many at once are not all tried.
+    with at(url, "127.0.1.4") as guesser, ThreadPoolExecutor(30) as threads:
+        codes = list(threads.map(lambda _: sign_in(guesser, "owner", "wrong").status_code, range(30)))
+    assert (codes.count(401), codes.count(429)) == (PAIR.failures, 30 - PAIR.failures)
 
 
-def test_keys_cannot_be_guessed(home, start):
-    url = start().url
-    keys = {name: account.api_key for name, account in launcher.credentials(home).accounts.items()}
-
-    def ask(key, address="10.0.0.1"):
-        headers = {"X-Argilla-Api-Key": key, "X-Forwarded-For": address}
-        return httpx.get(f"{url}/api/v1/me", headers=headers, trust_env=False, timeout=60).status_code
-
-    assert ask(keys["annotator1"]) == 200
-    # A path that asks for no key says nothing about one.
-    headers = {"X-Argilla-Api-Key": "wrong0", "X-Forwarded-For": "10.0.0.1"}
-    httpx.get(f"{url}/api/v1/version", headers=headers, trust_env=False)
-    codes = [ask(f"wrong{number}") for number in range(ADDRESS.failures + 20)]
-    assert codes == [401] * ADDRESS.failures + [429] * 20
-    assert ask(keys["annotator1"]) == 200, "who was there before works on"
-    assert ask(keys["annotator2"], "10.0.0.2") == 200
-
-
-def test_nothing_calls_out(home, start, monkeypatch):
-    """Whatever the server asks of the outside would come to this proxy."""
-    called = []
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        proxy.settimeout(0.2)
-        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-            monkeypatch.setenv(name, address)
-        monkeypatch.setenv("NO_PROXY", "")
-        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")  # what a user's environment may say
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        start()
-        rest = Rest(home)
-        rest("GET", "/me")
-        rest("GET", "/status")
-        rest.client.get("/api/v1/me", headers={"X-Argilla-Api-Key": "wrong"})
-        with suppress(TimeoutError):
-            called.append(proxy.accept()[0].recv(1000))
-    assert called == []
-
-
-def test_a_server_for_others_needs_credentials_that_are_worth_the_name(home):
-    port = free_port()
-
-    def up(host):
-        return launcher.up(home, host=host, port=port, say=lambda line: None)
-
-    assert up("0.0.0.0").url.startswith("http://127.0.0.1"), "with generated credentials it starts"
-    launcher.down(home)
-
-    with closing(sqlite3.connect(home / "argilla.db")) as database, database:
-        # The bcrypt hash of annotator2's own name, as somebody may have set it through the API.
-        weak = hashed("annotator2")
-        database.execute("UPDATE users SET password_hash = ? WHERE username = 'annotator2'", (weak,))
-    with pytest.raises(LauncherError, match=r"annotator2.*rotate NAME") as caught:
-        up("0.0.0.0")
-    assert "\n" not in str(caught.value)
-    assert "annotator1" not in str(caught.value)
-    assert not launcher.status(home).running
-    assert up("127.0.0.1").started_now, "on this machine alone it starts"
-    launcher.down(home)
-
-
-def test_the_default_user_of_argilla_is_refused_to_others(home):
-    port = free_port()
-    launcher.up(home, port=port, say=lambda line: None)
-    launcher.down(home)
-    with closing(sqlite3.connect(home / "argilla.db")) as database, database:
+def test_keys_cannot_be_guessed(argilla_home):
+    url, accounts = (known := launcher.credentials(argilla_home)).url, known.accounts
+    fresh = secrets.token_urlsafe(32)
+    with closing(sqlite3.connect(argilla_home / "argilla.db", timeout=30)) as database, database:
         database.execute(
             "INSERT INTO users (id, first_name, username, role, api_key, password_hash, inserted_at, updated_at)"
-            " SELECT '00000000000000000000000000000001', 'argilla', 'argilla', 'owner', 'argilla.apikey', ?,"
-            " inserted_at, updated_at FROM users WHERE username = 'owner'",
-            (hashed("1234"),),
+            " SELECT ?, 'late', 'late', 'annotator', ?, password_hash, inserted_at, updated_at"
+            " FROM users WHERE username = 'annotator2'",
+            (secrets.token_hex(16), fresh),
         )
-    with pytest.raises(LauncherError, match="argilla"):
-        launcher.up(home, host="0.0.0.0", port=port, say=lambda line: None)
+
+    with at(url, "127.0.1.5") as client, at(url, "127.0.1.6") as elsewhere:
+
+        def ask(key, client=client):
+            return client.get("/api/v1/me", headers={"X-Argilla-Api-Key": key}).status_code
+
+        assert ask(accounts["annotator1"].api_key) == 200
+        # A path that asks for no key says nothing about one, and a script that goes on with an old one is no guesser.
+        client.get("/api/v1/version", headers={"X-Argilla-Api-Key": "wrong0"})
+        assert [ask("wrong0") for _ in range(ADDRESS.failures + 1)] == [401] * (ADDRESS.failures + 1)
+        codes = [ask(f"wrong{number}") for number in range(ADDRESS.failures + 20)]
+        assert codes == [401] * ADDRESS.failures + [429] * 20
+        assert ask(accounts["annotator1"].api_key) == 200, "who was there before works on"
+        assert ask(fresh) == 429
+        assert ask(fresh, elsewhere) == 200
+
+
+HEADERS_OF_A_PROXY = {"X-Forwarded-For": "10.1.1.1"}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def server(home, tmp_path):
+    """Starts of a server that others can reach, as often as need be, by one process that has imported Argilla once."""
+    place = Home(home)
+    place.prepare()
+    redis, address = redis_process.start(place, environment.location())
+    python = environment.python_of(environment.location())
+    arguments = [home, free_port(), f"unix://{address}?db=0", tmp_path / "asked"]
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0.2)
+        somewhere = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ARGILLA_", "NO_PROXY"))}
+        process = subprocess.Popen(
+            [python, "-m", "tests.argilla_setup.exposed_server", *map(str, arguments)],
+            # What a user's environment may say.
+            env={**kept, **dict.fromkeys(names, somewhere), "HF_HUB_DISABLE_TELEMETRY": "0", "HF_HUB_OFFLINE": "0"},
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(tmp_path / "errors").open("a"),
+            text=True,
+        )
+        assert process.stdout.readline() == "ready\n"
+
+        def order(**what):
+            process.stdin.write(json.dumps(what) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        def refused(**variables):
+            """The line with which a start is refused."""
+            (tmp_path / "errors").write_text("")
+            assert order(end=order(start="0.0.0.0", environment=variables)) == 3
+            [line] = [line for line in (tmp_path / "errors").read_text().splitlines() if line.startswith("lingo-hitl:")]
+            return line
+
+        order.refused, order.proxy, order.url = refused, proxy, f"http://127.0.0.1:{arguments[1]}"
+        yield order
+        process.stdin.close()
+        process.wait(30)
+    redis.stop(patience_s=5)
+
+
+def test_a_server_for_others(home, server, tmp_path):
+    """It needs credentials that are worth the name, keeps its files to itself, and calls nobody."""
+    started = server(start="0.0.0.0", environment={"LINGO_HITL_TRUSTED_PROXIES": "127.0.0.1, 10.9.0.0/16"})
+    launcher._await_ready(Home(home), launcher.ProcessRecord.of(started), server.url, say=print)
+    rest = Rest(home)
+    rest("GET", "/status")
+    dataset = rest.create_dataset("d", fields={"t": TEXT}, questions={"rating": rating()})
+    rest.upsert(dataset, [{"external_id": "1", "fields": {"t": "글"}}])
+    rest.found(dataset, "글")
+    # A proxy that the operator named says who asks.
+    with at(server.url, "127.0.0.1") as client:
+        codes = [
+            sign_in(client, "x", "wrong", headers=HEADERS_OF_A_PROXY).status_code for _ in range(PAIR.failures + 1)
+        ]
+        assert codes == [401] * PAIR.failures + [429]
+        assert (
+            sign_in(client, "x", "wrong", headers={"X-Forwarded-For": "6.6.6.6, 10.1.1.2, 10.9.0.1"}).status_code == 401
+        )
+    files = [home, *home.rglob("*")]
+    assert {file.name for file in files} >= {"argilla.db", "argilla.db-wal", "index.db", "redis.sock", "server.log"}
+    for file in files:
+        assert stat.S_IMODE(file.lstat().st_mode) & 0o077 == 0, f"others may use {file}"
+    server(end=started, stop=True)
+    with pytest.raises(TimeoutError):
+        server.proxy.accept()
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked, "what the server asks of the network was not seen"
+    assert [line for line in asked if "redis.sock" not in line] == []
+
+    assert re.search(r"0\.0\.0\.0 .*secret", server.refused(ARGILLA_AUTH_SECRET_KEY="short"))
+    assert "LINGO_HITL_TRUSTED_PROXIES names '*'" in server.refused(LINGO_HITL_TRUSTED_PROXIES="*")
+    with closing(sqlite3.connect(home / "argilla.db")) as database, database:
+        # As somebody may have set it through the API: the name itself; and Argilla's own first user.
+        database.execute("UPDATE users SET password_hash = ? WHERE username = 'annotator2'", (hashed("annotator2"),))
+        database.execute(
+            "INSERT INTO users (id, first_name, username, role, api_key, password_hash, inserted_at, updated_at)"
+            " SELECT ?, 'argilla', 'argilla', 'owner', 'argilla.apikey', ?, inserted_at, updated_at"
+            " FROM users WHERE username = 'owner'",
+            (secrets.token_hex(16), hashed("1234")),
+        )
+    weak = server.refused()
+    assert re.search(r"first: annotator2, argilla\..*rotate NAME", weak)
+
+    version, no_web_ui, sign_in_version, no_route = server(mismatches=True)
+    assert "corrections to its web UI are for 2.8.0" in version
+    assert "serves no web UI" in no_web_ui
+    assert sign_in_version.startswith("argilla-server is 2.8.1")
+    assert "no GET /status as it was released" in no_route
 
 
 def hashed(password):
