@@ -42,4 +42,6 @@ def test_no_annotator_in_twenty_thousand_meets_the_records_at_regular_strides():
         first[order[0]] += 1
     assert fewest > 50, "of the 197 distances that two neighbours can have; orders drawn by lot have 60 and more"
     expected = USERS / RECORDS
-    assert ((first - expected) ** 2 / expected).sum() < 150, "each record comes first as often (chi squared, 99 degrees)"
+    assert ((first - expected) ** 2 / expected).sum() < 150, (
+        "each record comes first as often (chi squared, 99 degrees)"
+    )
