@@ -141,8 +141,12 @@ class PostgresqlDialect(Dialect):
             for held, wanted in ((texts, there), (vectors, with_vectors)):
                 for row in tables.argilla.execute(wanted.execution_options(stream_results=True, yield_per=AT_ONCE)):
                     *key, updated_at = row
-                    if held.pop(tuple(key), None) != updated_at:
+                    indexed_at = held.get(tuple(key))
+                    if indexed_at != updated_at:
                         stale.add((dataset_id, key[0]))
+                    # What is newer than the tables stays among the gone: the index keeps the newer of two states.
+                    if indexed_at is not None and indexed_at <= updated_at:
+                        del held[tuple(key)]
             difference.gone_records.extend(key[0] for key in texts)
             difference.gone_vectors.extend(vectors)
         difference.stale.extend(stale)

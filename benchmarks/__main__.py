@@ -2,6 +2,7 @@
 
     python -m benchmarks                        the main job: map, push, search, sync
     python -m benchmarks koquality [--quick]    KoQuality beside the original's loops
+    python -m benchmarks argilla_server [--quick]    the Argilla server beside its stock code; a team on it
 
 `make bench` and `make bench WHAT="koquality --quick"` do the same. `--help` behind a name tells its options.
 """
@@ -11,7 +12,11 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = {"main": "benchmarks.main_job", "koquality": "benchmarks.koquality"}
+BENCHMARKS = {
+    "main": "benchmarks.main_job",
+    "koquality": "benchmarks.koquality",
+    "argilla_server": "benchmarks.argilla_server",
+}
 
 
 def main(words: list[str]) -> None:

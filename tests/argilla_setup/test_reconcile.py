@@ -412,6 +412,25 @@ def test_a_deleted_side_file_is_replaced_at_the_next_failure_or_start(home, kill
     assert_in_step(home, killable.start(), dataset)
 
 
+def test_an_older_database_put_back_beside_a_newer_index(home, killable, owner):
+    dataset = new_dataset(owner)
+    chance = random.Random(7)
+    owner.upsert(dataset, [item(number, chance) for number in range(20)])
+    killable.kill()
+    kept = home / "kept.db"
+    with contextlib.closing(sqlite3.connect(home / "argilla.db")) as source:
+        source.execute("VACUUM INTO ?", (str(kept),))
+    killable.start()
+    Rest(home).upsert(dataset, [item(number, chance) for number in range(10, 30)])
+    killable.kill()
+    for file in home.glob("argilla.db-*"):
+        file.unlink()
+    kept.replace(home / "argilla.db")
+    owner = killable.start()
+    assert_in_step(home, owner, dataset)
+    assert len(owner.found(dataset, "공통")) == 20
+
+
 def test_the_random_order_survives_vacuum_and_a_new_index(home, killable, owner):
     dataset = new_dataset(owner)
     chance = random.Random(4)
