@@ -104,7 +104,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     if not server.started:
         if why_not_free(host, port):
             raise StartError(f"port {port} on {host} was taken while the server started. Run `lingo-hitl up` again.")
-        raise StartError(f"Argilla could not start: Redis or the search engine did not answer. The cause is in {home.log}.")
+        raise StartError(f"Argilla could not start: Redis or the search engine did not answer; see {home.log}.")
 
 
 def _stop_at_sigterm(server: Any) -> None:

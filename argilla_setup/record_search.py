@@ -141,9 +141,7 @@ def text_match(side: sa.Connection, dataset_id: UUID, query: TextQuery) -> TextM
 
 def passing_ids(tables: Tables, page: Page, match: TextMatch | None) -> Any:
     """Select the ids, as hex, of the records that pass the page's filter and hold its text."""
-    database = dialect.current()
-    found = database.matched(tables.side, match.rows()).cte("found") if match else None
-    return _passing(sa.select(database.hex_id(Record.id)), page, found)
+    return _passing(sa.select(dialect.current().hex_id(Record.id)), page, _found(tables, match))
 
 
 def _by_text(tables: Tables, page: Page, match: TextMatch) -> SearchResponses:
@@ -160,9 +158,7 @@ def _by_text(tables: Tables, page: Page, match: TextMatch) -> SearchResponses:
 
 
 def _by_records(tables: Tables, page: Page, match: TextMatch | None) -> SearchResponses:
-    found = None
-    if match is not None:
-        found = dialect.current().matched(tables.side, match.rows()).cte("found").prefix_with("MATERIALIZED")
+    found = _found(tables, match)
     keys = _keys(page, found, ranked=match is not None and match.ranked)
     chosen = sa.select(Record.id, *(key.value.label(f"key{n}") for n, key in enumerate(keys)))
     everything = _passing(sa.select(sa.func.count(Record.id)), page, found)
@@ -180,6 +176,13 @@ def _by_records(tables: Tables, page: Page, match: TextMatch | None) -> SearchRe
     rows = tables.argilla.execute(statement.limit(page.limit).offset(page.offset)).all()
     counted = rows[0].total if rows else tables.argilla.execute(everything).scalar_one()
     return SearchResponses(items=[SearchResponseItem(record_id=row[0], score=row[1]) for row in rows], total=counted)
+
+
+def _found(tables: Tables, match: TextMatch | None) -> Any:
+    """What the text matches, collected once: else SQLite asks FTS5 anew for each record, minutes for a common word."""
+    if match is None:
+        return None
+    return dialect.current().matched(tables.side, match.rows()).cte("found").prefix_with("MATERIALIZED")
 
 
 @dataclass(frozen=True)
