@@ -90,15 +90,27 @@ def make(rest, name, records, **more):
 
 
 def test_a_changed_overlap_and_a_webhook_are_done_by_the_worker(home, rest, listener):
-    dataset, [record, *_] = make(rest, "overlap", 3, min_submitted=2)
-    Rest(home, "annotator1").answer(record, {"rating": 5})
-    [created] = listener.await_events("response.created", 1)
-    assert created["record"]["id"] == record
-    assert rest("GET", f"/records/{record}")["status"] == "pending"
+    dataset, records = make(rest, "overlap", 5, min_submitted=2)
+    # Who answered each record: nobody, one, two, one and a draft, one and somebody who discarded it.
+    answers = ([], ["submitted"], ["submitted"] * 2, ["submitted", "draft"], ["discarded", "submitted"])
+    for record, statuses in zip(records, answers, strict=True):
+        for number, status in enumerate(statuses, start=1):
+            Rest(home, f"annotator{number}").answer(record, {"rating": 5}, status=status)
+    [created] = listener.await_events("response.created", 7)[:1]
+    assert created["record"]["id"] == records[1]
 
-    rest("PATCH", f"/datasets/{dataset}", json={"distribution": {"strategy": "overlap", "min_submitted": 1}})
-    await_(lambda: rest("GET", f"/records/{record}")["status"] == "completed", "the status to follow")
-    assert listener.await_events("dataset.updated", 1)[0]["id"] == dataset
+    def statuses():
+        items = rest("GET", f"/datasets/{dataset}/records", params={"limit": 100})["items"]
+        return [{item["id"]: item["status"] for item in items}[record] for record in records]
+
+    two = ["pending", "pending", "completed", "pending", "pending"]
+    one = ["pending", "completed", "completed", "completed", "completed"]
+    assert statuses() == two
+    for overlap, expected in ((1, one), (2, two)):
+        body = {"distribution": {"strategy": "overlap", "min_submitted": overlap}}
+        rest("PATCH", f"/datasets/{dataset}", json=body)
+        await_(lambda expected=expected: statuses() == expected, f"statuses for {overlap}", statuses)
+    assert listener.await_events("dataset.updated", 2)[0]["id"] == dataset
 
 
 def test_killing_redis_while_people_submit_loses_nothing(home, rest, listener):
