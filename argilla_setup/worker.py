@@ -87,6 +87,7 @@ class Loop:
         self._worker: JobWorker | None = None
         self._loaded = False
         self._stopping = False
+        self._redis_gone = False
         self._tended = 0.0
 
     def run(self) -> None:
@@ -95,10 +96,16 @@ class Loop:
         _log.info("worker %d is waiting for jobs", os.getpid())
         while not self._stopping:
             try:
-                if not self._work():
+                worked = self._work()
+                if self._redis_gone:
+                    self._redis_gone = False
+                    _log.warning("Redis answers again")
+                if not worked:
                     time.sleep(LOOK_EVERY_S)
             except RedisError as error:
-                _log.warning("Redis does not answer (%s); trying again", type(error).__name__)
+                if not self._redis_gone:
+                    self._redis_gone = True
+                    _log.warning("Redis does not answer (%s); trying until it does", type(error).__name__)
                 time.sleep(PAUSE_S)
         with contextlib.suppress(RedisError):
             if self._worker:
