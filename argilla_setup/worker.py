@@ -16,6 +16,7 @@ import ctypes
 import functools
 import gc
 import logging
+import logging.handlers
 import os
 import re
 import shutil
@@ -233,6 +234,10 @@ class JobWorker(rq.Worker):
         if sys.platform == "linux":
             # A killed worker's job is queued again: two must not do it.
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.handlers.RotatingFileHandler):
+                # The parent renames the log; a fork that did would leave it writing to the old one.
+                handler.maxBytes = 0
         super().main_work_horse(job, queue)
 
     def handle_exception(self, job: Any, *exc_info: Any) -> None:
