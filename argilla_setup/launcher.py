@@ -72,13 +72,15 @@ def up(
             supervisor = running.running(place, "supervisor")
             if supervisor and set(accounts) <= CredentialsFile.read(place.credentials).names():
                 _refuse_another_address(place, supervisor, host=host, port=port)
-                _await_ready(place, supervisor, say)
+                server = Recorded.read(place, "server")
+                # It may have ended this moment, and is started anew; one that then ends again will go on so.
+                _await_ready(place, supervisor, say, allowed=server.restarts + 1 if server else 0)
                 return _server(place, supervisor, started_now=False)
             # What a crash left, or a server without the accounts that are asked for: all of it starts anew.
             _stop(place)
             try:
                 supervisor = _start(place, host=host, port=port, accounts=accounts, say=say)
-                _await_ready(place, supervisor, say)
+                _await_ready(place, supervisor, say, allowed=0)
             except BaseException:
                 _stop(place)
                 raise
@@ -212,13 +214,13 @@ def _last_port(place: Home) -> int | None:
         return None
 
 
-def _await_ready(place: Home, supervisor: Recorded, say: Callable[[str], None]) -> None:
-    """Wait until the server of this home, and no other, answers and its Redis runs."""
+def _await_ready(place: Home, supervisor: Recorded, say: Callable[[str], None], *, allowed: int) -> None:
+    """Wait until the server of this home, and no other, answers and its Redis runs.
+
+    LauncherError where the supervisor gives up, or has had to start the server more than `allowed` times anew.
+    """
     begun = time.monotonic()
     told = begun
-    first = Recorded.read(place, "server")
-    # A server that had ended before is being started anew; one that ends while this waits will do so again.
-    allowed = first.restarts + (not first.is_running()) if first else 0
     while time.monotonic() - begun < START_PATIENCE_S:
         server = Recorded.read(place, "server")
         if not supervisor.is_running() or (server and server.restarts > allowed):

@@ -46,8 +46,10 @@ class Recorded:
         return int(self.facts.get("restarts", 0))
 
     @property
-    def uptime_s(self) -> float:
-        return max(0.0, time.time() - float(self.facts.get("since", time.time())))
+    def uptime_s(self) -> float | None:
+        """None where an earlier version did not record the start."""
+        since = self.facts.get("since")
+        return max(0.0, time.time() - since) if isinstance(since, int | float) else None
 
     def is_running(self) -> bool:
         return self.process.is_running()

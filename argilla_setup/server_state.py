@@ -55,7 +55,9 @@ class Part:
     restarts: int = 0
     """How often the supervisor has started it anew since `up`."""
     last_end: str | None = None
-    """How it ended last, and when (UTC)."""
+    """How it ended last, such as `signal 9`."""
+    ended_at: str | None = None
+    """When, ISO 8601 in UTC."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OLD_BACKUP_S = 7 * 86400.0
 MANY_RESTARTS = 3
+RECENT_S = 86400.0
 STARTING_S = 60.0
 
 
@@ -87,6 +88,7 @@ def _part(name: str, found: running.Recorded | None) -> Part:
         uptime_s=found.uptime_s if alive else None,
         restarts=found.restarts,
         last_end=found.facts.get("last_end"),
+        ended_at=found.facts.get("ended_at"),
     )
 
 
@@ -102,7 +104,7 @@ def _missing_parts(
             yield f"the server was not stopped by `lingo-hitl down`: it has ended{cause}. Run `lingo-hitl up`."
         return
     if not supervisor.pid:
-        yield "what starts ended parts anew has itself ended; `lingo-hitl up` starts all of it anew"
+        yield "the supervisor, which restarts what has ended, does not run itself; `lingo-hitl up` restarts all of it"
     cure = f"it is started again now (log: {place.supervisor_log})" if supervisor.pid else "run `lingo-hitl up`"
     names = {"server": "the server", "worker": "the worker, which does background jobs,", "redis": "Redis"}
     for part in others:
@@ -110,7 +112,7 @@ def _missing_parts(
         if not part.pid and (part.name != "worker" or (answers and place.record("worker").exists())):
             yield f"{names[part.name]} has ended; {cure}"
     if server and not answers:
-        if server.uptime_s < STARTING_S:
+        if server.uptime_s is not None and server.uptime_s < STARTING_S:
             after = f" anew, after {server.facts['last_end']}" if server.facts.get("last_end") else ""
             yield f"the server is being started{after}"
         else:
@@ -134,11 +136,9 @@ def _job_problems(place: Home, jobs: Jobs | None, unsent: int) -> Iterator[str]:
 
 def _restarts(place: Home, parts: tuple[Part, ...]) -> Iterator[str]:
     for part in parts:
-        if part.restarts >= MANY_RESTARTS:
-            yield (
-                f"the {part.name} was started anew {part.restarts} times since `lingo-hitl up`, last after"
-                f" {part.last_end}; see {place.supervisor_log}"
-            )
+        if part.restarts >= MANY_RESTARTS and part.ended_at and _age_s(part.ended_at) < RECENT_S:
+            name = "Redis" if part.name == "redis" else f"the {part.name}"
+            yield f"{name} has ended {part.restarts} times, last by {part.last_end}; see {place.supervisor_log}"
 
 
 def _disk_problems(place: Home, free: int) -> Iterator[str]:
@@ -211,12 +211,18 @@ def _reading(file: Path) -> Iterator[sqlite3.Connection | None]:
 def _last_backup(file: Path) -> Backup | None:
     data = read_json(file)
     try:
-        at = datetime.datetime.fromisoformat(str(data["at"]))
-        at = at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
-        age = (datetime.datetime.now(datetime.UTC) - at).total_seconds()
-        return Backup(at=at.isoformat(), path=str(data["path"]), verified=data.get("verified") is True, age_s=age)
+        at = str(data["at"])
+        return Backup(at=at, path=str(data["path"]), verified=data.get("verified") is True, age_s=_age_s(at))
     except (KeyError, ValueError):
         return None
+
+
+def _age_s(at: str) -> float:
+    """Seconds since an ISO 8601 time; ValueError for another text. A time without a zone is taken for UTC."""
+    time = datetime.datetime.fromisoformat(at)
+    return (
+        datetime.datetime.now(datetime.UTC) - (time if time.tzinfo else time.replace(tzinfo=datetime.UTC))
+    ).total_seconds()
 
 
 def _installed_version() -> str | None:

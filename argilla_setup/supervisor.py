@@ -74,7 +74,7 @@ class Part:
         self.failures = 0 if time.monotonic() - self.began > SOUND_AFTER_S else self.failures + 1
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self.failures - 2)) if self.failures > 1 else 0.0
         self.due = time.monotonic() + pause
-        self.facts["last_end"] = f"{how}, {datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')}"
+        self.facts |= {"last_end": how, "ended_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         _log.warning("%s has ended (%s); it is started again in %.0f s", self.name, how, pause)
 
 

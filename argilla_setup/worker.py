@@ -13,7 +13,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import functools
+import gc
 import logging
+import logging.handlers
 import os
 import re
 import shutil
@@ -85,6 +88,7 @@ class Loop:
         self._worker: JobWorker | None = None
         self._loaded = False
         self._stopping = False
+        self._redis_gone = False
         self._tended = 0.0
 
     def run(self) -> None:
@@ -93,10 +97,16 @@ class Loop:
         _log.info("worker %d is waiting for jobs", os.getpid())
         while not self._stopping:
             try:
-                if not self._work():
+                worked = self._work()
+                if self._redis_gone:
+                    self._redis_gone = False
+                    _log.warning("Redis answers again")
+                if not worked:
                     time.sleep(LOOK_EVERY_S)
             except RedisError as error:
-                _log.warning("Redis does not answer (%s); trying again", type(error).__name__)
+                if not self._redis_gone:
+                    self._redis_gone = True
+                    _log.warning("Redis does not answer (%s); trying until it does", type(error).__name__)
                 time.sleep(PAUSE_S)
         with contextlib.suppress(RedisError):
             if self._worker:
@@ -150,14 +160,16 @@ class Loop:
         from argilla_server.jobs import dataset_jobs, hub_jobs, webhook_jobs  # noqa: F401
         from argilla_server.settings import settings
 
-        from argilla_setup import search_engine, searcher, speedups  # noqa: F401 - importing the engine registers it
+        from argilla_setup import record_statuses, searcher, speedups  # the engine is registered when it is imported
         from argilla_setup.app import configure_sqlite
 
         os.environ[searcher.INDEX_VARIABLE] = str(self._home.index)
         if settings.database_is_sqlite:
             configure_sqlite(async_engine.sync_engine, sync_engine)
         speedups.apply(__version__)
+        record_statuses.apply(__version__)
         _drop_events_of_deleted_webhooks(webhook_jobs)
+        _do_once_for_all_jobs()
         # Argilla's copy of its web UI, which nobody asks a worker for.
         for item in (self._home.run / "worker-tmp").iterdir():
             shutil.rmtree(item, ignore_errors=True)
@@ -222,6 +234,10 @@ class JobWorker(rq.Worker):
         if sys.platform == "linux":
             # A killed worker's job is queued again: two must not do it.
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.handlers.RotatingFileHandler):
+                # The parent renames the log; a fork that did would leave it writing to the old one.
+                handler.maxBytes = 0
         super().main_work_horse(job, queue)
 
     def handle_exception(self, job: Any, *exc_info: Any) -> None:
@@ -241,6 +257,18 @@ class JobWorker(rq.Worker):
                 if job:
                     queue._enqueue_job(job, pipeline=pipeline)
                 pipeline.execute()
+
+
+def _do_once_for_all_jobs() -> None:
+    """Here, or each fork would do it: two thirds of what a webhook's job costs."""
+    import httpx
+    from sqlalchemy.orm import configure_mappers
+
+    configure_mappers()
+    httpx.post = functools.partial(httpx.post, verify=httpx.create_ssl_context())
+    # What is in memory now stays as it is: a fork that counted references to it would copy all of it.
+    gc.collect()
+    gc.freeze()
 
 
 def _drop_events_of_deleted_webhooks(webhook_jobs: Any) -> None:

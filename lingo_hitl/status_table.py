@@ -65,9 +65,12 @@ _PARTS = {"supervisor": "Supervisor", "server": "Server", "worker": "Worker", "r
 
 
 def _part(part: Part) -> str:
-    text = f"runs as process {part.pid} ({_duration(part.uptime_s or 0)})" if part.pid else "does not run"
-    if part.restarts > 0:
-        text += f"; started anew {_count(part.restarts, 'time')}, last after {part.last_end}"
+    text = f"runs as process {part.pid}" if part.pid else "does not run"
+    if part.uptime_s is not None:
+        text += f" ({_duration(part.uptime_s)})"
+    if part.ended_at:
+        ended = f"{part.last_end}, {_local(part.ended_at)}"
+        text += f"; restarted {_count(part.restarts, 'time')} (last: {ended})"
     return text
 
 
@@ -97,9 +100,14 @@ def _backup(status: Status) -> str:
     backup = status.last_backup
     if backup is None:
         return "never"
-    at = datetime.datetime.fromisoformat(backup.at).astimezone().strftime("%Y-%m-%d %H:%M")
     verified = "verified" if backup.verified else "not verified"
-    return f"{at} ({_duration(backup.age_s)} ago), {verified}: {backup.path}"
+    return f"{_local(backup.at)} ({_duration(backup.age_s)} ago), {verified}: {backup.path}"
+
+
+def _local(at: str) -> str:
+    """An ISO 8601 time in the reader's own zone; UTC where the text names none."""
+    time = datetime.datetime.fromisoformat(at)
+    return f"{(time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone():%Y-%m-%d %H:%M}"
 
 
 def _duration(seconds: float) -> str:

@@ -90,15 +90,27 @@ def make(rest, name, records, **more):
 
 
 def test_a_changed_overlap_and_a_webhook_are_done_by_the_worker(home, rest, listener):
-    dataset, [record, *_] = make(rest, "overlap", 3, min_submitted=2)
-    Rest(home, "annotator1").answer(record, {"rating": 5})
-    [created] = listener.await_events("response.created", 1)
-    assert created["record"]["id"] == record
-    assert rest("GET", f"/records/{record}")["status"] == "pending"
+    dataset, records = make(rest, "overlap", 5, min_submitted=2)
+    # Who answered each record: nobody, one, two, one and a draft, one and somebody who discarded it.
+    answers = ([], ["submitted"], ["submitted"] * 2, ["submitted", "draft"], ["discarded", "submitted"])
+    for record, statuses in zip(records, answers, strict=True):
+        for number, status in enumerate(statuses, start=1):
+            Rest(home, f"annotator{number}").answer(record, {"rating": 5}, status=status)
+    [created] = listener.await_events("response.created", 7)[:1]
+    assert created["record"]["id"] == records[1]
 
-    rest("PATCH", f"/datasets/{dataset}", json={"distribution": {"strategy": "overlap", "min_submitted": 1}})
-    await_(lambda: rest("GET", f"/records/{record}")["status"] == "completed", "the status to follow")
-    assert listener.await_events("dataset.updated", 1)[0]["id"] == dataset
+    def statuses():
+        items = rest("GET", f"/datasets/{dataset}/records", params={"limit": 100})["items"]
+        return [{item["id"]: item["status"] for item in items}[record] for record in records]
+
+    two = ["pending", "pending", "completed", "pending", "pending"]
+    one = ["pending", "completed", "completed", "completed", "completed"]
+    assert statuses() == two
+    for overlap, expected in ((1, one), (2, two)):
+        body = {"distribution": {"strategy": "overlap", "min_submitted": overlap}}
+        rest("PATCH", f"/datasets/{dataset}", json=body)
+        await_(lambda expected=expected: statuses() == expected, f"statuses for {overlap}", statuses)
+    assert listener.await_events("dataset.updated", 2)[0]["id"] == dataset
 
 
 def test_killing_redis_while_people_submit_loses_nothing(home, rest, listener):
@@ -155,32 +167,35 @@ def test_killing_redis_while_people_submit_loses_nothing(home, rest, listener):
     assert part(home, "redis").restarts == 2
 
 
-def test_a_killed_worker_and_a_killed_server_are_back_and_the_job_is_done(home, rest, listener):
+def test_all_but_the_supervisor_killed_is_back_and_the_jobs_are_done(home, rest, listener):
+    """A job that a worker was at, and one that waited for Redis, known to the server alone."""
     _, [record, other] = make(rest, "killed", 2)
     listener.held.clear()
     asked = listener.asking
     Rest(home, "annotator1").answer(record, {"rating": 5})
-    Rest(home, "annotator1").answer(other, {"rating": 5})
     await_(lambda: listener.asking > asked, "the webhook to be at work")
     before = launcher.status(home)
     worker = part(home, "worker")
-    kill(worker.pid)
-    kill(before.pid)
-    down = launcher.status(home)
-    assert not down.running
-    assert down.records == before.records, "told while the server is down"
-    assert "the server " in down.problem
+    with redis_gone(home):
+        Rest(home, "annotator1").answer(other, {"rating": 5})
+        assert launcher.status(home).unsent_jobs == 1
+        kill_child(worker.pid)
+        kill_child(before.pid)
+        down = launcher.status(home)
+        assert not down.running
+        assert down.records == before.records, "told while the server is down"
+        assert "the server has ended" in down.problem
     listener.held.set()
-    after = restarted(home, "worker", worker)
-    assert "signal 9" in after.last_end
     again = launcher.up(home, accounts=ANNOTATORS, say=lambda line: None)
     assert not again.started_now, "up waits for what is being started"
     assert again.pid != before.pid
+    assert "signal 9" in restarted(home, "worker", worker).last_end
 
     def told():
         return {item["record"]["id"] for item in listener.events("response.created")}
 
-    await_(lambda: {record, other} <= told(), "both events")
+    await_(lambda: {record, other} <= told(), "both events", told)
+    assert launcher.status(home).unsent_jobs == 0
 
 
 def test_status_tells_what_runs_and_what_it_holds(home, rest):
@@ -197,7 +212,8 @@ def test_status_tells_what_runs_and_what_it_holds(home, rest):
     assert now.index.documents == now.records
     assert {part.name for part in now.parts if part.pid} == {"supervisor", "server", "worker", "redis"}
     assert now.last_backup.verified
-    assert "backup" in now.problem
+    assert "Redis has ended 3 times" in now.problem
+    assert "lingo-hitl backup" in now.problems[-1]
     assert json.loads(json.dumps(asdict(now), default=str))["jobs"]["failed_today"] == 0
     text = io.StringIO()
     print_status(now, Console(file=text, width=100))
