@@ -198,7 +198,7 @@ def _fill(place: Home, partial: Path, *, with_credentials: bool, tell: Tell) -> 
             def step(rows: int) -> None:
                 nonlocal done
                 done += rows
-                tell("rows", done, whole)
+                tell("checking the copy", done, whole)
 
             tables = contents(copy, step)
             fault = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -247,7 +247,9 @@ def _copy(source: Path, target: Path, what: str, tell: Tell) -> None:
         # One read transaction around it all: without it, the copy would begin anew whenever somebody writes.
         reading.execute("BEGIN")
         reading.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        reading.backup(writing, pages=PAGES, progress=lambda _, left, whole: tell(what, whole - left, whole))
+        reading.backup(
+            writing, pages=PAGES, progress=lambda _, left, whole: tell(f"copying the {what}", whole - left, whole)
+        )
         # The file alone is then the whole of it, and can be read where nothing can be written.
         writing.execute("PRAGMA journal_mode = DELETE")
 
