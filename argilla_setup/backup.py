@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import sqlite3
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,7 +87,7 @@ def backup(
                 notes += (f"{place.path} cannot be written ({error.strerror}): `status` will not show this backup",)
             # Before older ones go, so that a snapshot which does not restore leaves those that do.
             proof = snapshot_proof.verify(path, place.path, tell=tell) if verify else None
-            deleted = _delete_older(folder, manifest, keep) if keep else ()
+            deleted = format_.delete_older(folder, manifest, keep) if keep else ()
     except OSError as error:
         raise _explain(error, place, folder) from None
     return Snapshot(
@@ -197,7 +198,7 @@ def _fill(place: Home, partial: Path, *, with_credentials: bool, tell: Tell) -> 
             def step(rows: int) -> None:
                 nonlocal done
                 done += rows
-                tell("rows", done, whole)
+                tell("checking the copy", done, whole)
 
             tables = contents(copy, step)
             fault = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -226,6 +227,14 @@ def _fill(place: Home, partial: Path, *, with_credentials: bool, tell: Tell) -> 
 
 def _copy(source: Path, target: Path, what: str, tell: Tell) -> None:
     """Copy a SQLite database as it is at one moment, whoever writes to it meanwhile."""
+    if not os.access(source.parent, os.W_OK):
+        # A disk that can only be read any more: SQLite wants to write beside a database, and nobody else can.
+        with tempfile.TemporaryDirectory(prefix="readable-", dir=target.parent) as folder:
+            for part in (source, source.with_name(f"{source.name}-wal")):
+                if part.exists():
+                    format_.sum_of(part, copy_to=Path(folder) / part.name)
+            _copy(Path(folder) / source.name, target, what, tell)
+        return
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     uri = f"{source.as_uri()}?mode=ro"
     with (
@@ -238,7 +247,9 @@ def _copy(source: Path, target: Path, what: str, tell: Tell) -> None:
         # One read transaction around it all: without it, the copy would begin anew whenever somebody writes.
         reading.execute("BEGIN")
         reading.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        reading.backup(writing, pages=PAGES, progress=lambda _, left, whole: tell(what, whole - left, whole))
+        reading.backup(
+            writing, pages=PAGES, progress=lambda _, left, whole: tell(f"copying the {what}", whole - left, whole)
+        )
         # The file alone is then the whole of it, and can be read where nothing can be written.
         writing.execute("PRAGMA journal_mode = DELETE")
 
@@ -246,33 +257,6 @@ def _copy(source: Path, target: Path, what: str, tell: Tell) -> None:
 def _sealed(file: Path) -> FileSum:
     format_.flush(file)
     return format_.sum_of(file)
-
-
-def _delete_older(folder: Path, newest: Manifest, keep: int) -> tuple[Path, ...]:
-    """Delete this home's snapshots but for the newest `keep`; one with files that are not ours is left alone."""
-    of_this_home = []
-    for item in folder.iterdir():
-        if not format_.is_snapshot(item):
-            continue
-        try:
-            manifest = Manifest.read(item)
-        except LauncherError:
-            continue
-        ours = {format_.MANIFEST, *manifest.files}
-        if (manifest.host, manifest.home) == (newest.host, newest.home) and {f.name for f in item.iterdir()} <= ours:
-            of_this_home.append((manifest.created_at, *_order(item), item))
-    old = [item for *_, item in sorted(of_this_home)[:-keep]]
-    for item in old:
-        # Renamed first: what is half-deleted must not look whole.
-        partial = item.with_name(f".{item.name}.partial")
-        item.rename(partial)
-        shutil.rmtree(partial)
-    return tuple(old)
-
-
-def _order(item: Path) -> tuple[int]:
-    """Of snapshots of the same second."""
-    return (int(item.name.partition("Z-")[2] or 1),)
 
 
 def _is_full(error: sqlite3.Error) -> bool:

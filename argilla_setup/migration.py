@@ -102,6 +102,8 @@ def _run_into_file(
     try:
         # On the same disk; in a home, where its other temporary files are.
         beside = to.home.run if isinstance(to, HomeEnd) else to.database.parent
+        for left in to.home.run.glob(".migrating-*") if isinstance(to, HomeEnd) else ():
+            shutil.rmtree(left)
         folder = Path(tempfile.mkdtemp(prefix=".migrating-", dir=beside))
         held.callback(shutil.rmtree, folder, ignore_errors=True)
         made = folder / DATABASE

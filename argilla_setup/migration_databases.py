@@ -1,6 +1,6 @@
 """The two databases of a migration: how they are opened, and what keeps them from being copied from or to.
 
-Nothing here imports Argilla, which takes seconds: a refusal comes at once. Runs in the server environment.
+Runs in the server environment.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class SqliteEnd:
     """A SQLite file, as of an Argilla that somebody started without us."""
 
     database: Path
-    next_step = "Start its Argilla; with Elasticsearch or OpenSearch: argilla_server search-engine reindex."
+    next_step = "Start its Argilla, then: python -m argilla_server search-engine reindex"
 
     @property
     def shown(self) -> str:
@@ -57,8 +57,8 @@ class PostgresEnd:
     shown: str
     url: str = field(repr=False)
     next_step = (
-        "Start or restart its server: the embedded search index is built then. With Elasticsearch or OpenSearch, first:"
-        " python -m argilla_server search-engine reindex"
+        "Start or restart its server: the embedded search index is built then. With Elasticsearch:"
+        " python -m argilla_setup.reindex --home HOME, as docs/deploy.md says."
     )
 
     def task(self) -> dict[str, str]:

@@ -115,7 +115,7 @@ def _fill(snapshot: Path, manifest: Manifest, place: Home, tell: Tell) -> bool:
     def step(read: int) -> None:
         nonlocal done
         done += read
-        tell("bytes", done, whole)
+        tell("restoring", done, whole)
 
     with _working_folder(place) as folder:
         for name, expected in manifest.files.items():

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -174,6 +175,28 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def delete_older(folder: Path, newest: Manifest, keep: int) -> tuple[Path, ...]:
+    """Delete this home's snapshots but for the newest `keep`; one with files that are not ours is left alone."""
+    of_this_home = []
+    for item in folder.iterdir():
+        if not is_snapshot(item):
+            continue
+        try:
+            manifest = Manifest.read(item)
+        except LauncherError:
+            continue
+        ours = {MANIFEST, *manifest.files}
+        if (manifest.host, manifest.home) == (newest.host, newest.home) and {f.name for f in item.iterdir()} <= ours:
+            of_this_home.append((manifest.created_at, *_order(item), item))
+    old = [item for *_, item in sorted(of_this_home)[:-keep]]
+    for item in old:
+        # Renamed first: what is half-deleted must not look whole.
+        partial = item.with_name(f".{item.name}.partial")
+        item.rename(partial)
+        shutil.rmtree(partial)
+    return tuple(old)
+
+
 def described(counts: Mapping[str, int]) -> str:
     """What a snapshot holds, for a line to a person."""
     return ", ".join(f"{counts.get(name, 0):,} {name}" for name in ("users", "datasets", "records", "answers"))
@@ -183,3 +206,8 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _order(item: Path) -> tuple[int]:
+    """Of snapshots of the same second."""
+    return (int(item.name.partition("Z-")[2] or 1),)

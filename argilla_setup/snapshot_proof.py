@@ -71,7 +71,7 @@ def verify(snapshot: Path, home: Path, *, tell: Tell = quiet) -> Proof:
 def _prove(snapshot: Path, manifest: Manifest, place: Path, tell: Tell) -> tuple[str, ...]:
     restore(snapshot, place, tell=tell)
     _compare(snapshot, manifest.tables, _read(place, manifest, tell), "as restored")
-    tell("server", 0, 1)
+    tell("a server on the restored home", 0, 1)
     try:
         url = launcher.up(place, port=any_free_port(HOST), accounts=(), say=lambda line: None).url
         try:
@@ -91,7 +91,7 @@ def _prove(snapshot: Path, manifest: Manifest, place: Path, tell: Tell) -> tuple
         rows = {name: TableContent(content.rows) for name, content in manifest.tables.items()}
         _compare(snapshot, rows, {name: TableContent(after[name].rows) for name in rows if name in after}, "migrated")
         checked.append(f"the rows of {len(rows)} tables, migrated to this Argilla")
-    tell("server", 1, 1)
+    tell("a server on the restored home", 1, 1)
     return tuple(checked)
 
 
@@ -112,7 +112,7 @@ def _read(place: Path, manifest: Manifest, tell: Tell) -> dict[str, TableContent
     def step(rows: int) -> None:
         nonlocal done
         done += rows
-        tell("rows", done, whole)
+        tell("comparing", done, whole)
 
     try:
         with _database(place) as connection:

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from argilla_setup import backup as taking
 from argilla_setup import launcher, migration, snapshot_proof
 from argilla_setup import restore as restoring
-from argilla_setup.snapshot import Tell, described, is_snapshot
+from argilla_setup.snapshot import MANIFEST, Tell, described
 from lingo_hitl.progress import Advance, progress
 from lingo_hitl.project_file import expanded
 
@@ -51,7 +51,7 @@ def backup(
     """Take a snapshot into DIR while people label; --verify it, or an earlier one, by restoring it."""
     place, folder = _home(home), expanded(folder).absolute()
     with _shown_progress() as tell:
-        if verify and is_snapshot(folder):
+        if verify and (folder / MANIFEST).is_file():
             _show_proof(snapshot_proof.verify(folder, place, tell=tell), as_json=as_json)
             return
         taken = taking.backup(place, folder, with_credentials=with_credentials, verify=verify, keep=keep, tell=tell)

@@ -198,6 +198,26 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting needs root")
+def test_a_home_on_a_disk_that_can_only_be_read_is_saved(home, tmp_path):
+    place = tmp_path / "mounted"
+    place.mkdir()
+    writer = sqlite3.connect(home.database)
+    writer.execute("INSERT INTO records (id) VALUES ('in the log alone')")
+    writer.commit()
+    if subprocess.run(["mount", "--bind", home.path, place], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+        taken = backup(place, tmp_path / "snapshots")
+    finally:
+        subprocess.run(["umount", place], check=True)
+        writer.close()
+    assert "`status` will not show this backup" in taken.notes[0]
+    assert listing(taken.path) == ["argilla.db", "index.db", "manifest.json"]
+    assert taken.manifest.counts["records"] == 1
+
+
 def test_a_restore_never_overwrites_and_never_takes_what_was_changed(home, tmp_path):
     taken = backup(home.path, tmp_path / "snapshots").path
     other = tmp_path / "other"

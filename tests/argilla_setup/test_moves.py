@@ -144,7 +144,7 @@ def test_a_backup_while_people_label_is_of_one_moment_and_is_shown_to_restore(te
 
     def meanwhile(what, done, whole):
         """An answer and a push in the middle of the copy: neither waits for it, neither is in it."""
-        if what == "database" and done < whole:
+        if what == "copying the database" and done < whole:
             given.append(annotator.answer(records[10]["id"], {"rating": 5})["id"])
             owner.upsert(dataset, [{"external_id": "late", "fields": {"t": "늦은 글"}}])
 

@@ -1,0 +1,54 @@
+"""Where a migration goes from and to: what is taken for what, and that no password is ever shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from argilla_setup.errors import LauncherError
+from argilla_setup.migration_ends import HomeEnd, PostgresEnd, SqliteEnd, end_of
+
+SECRET = "p%40ss-word"
+
+
+def test_a_home_a_file_and_a_server(tmp_path, monkeypatch):
+    home = end_of(str(tmp_path))
+    assert isinstance(home, HomeEnd)
+    assert (home.shown, home.database) == (str(tmp_path), tmp_path / "argilla.db")
+    file = end_of("sqlite:////srv/%ED%95%9C/argilla.db?check_same_thread=False")
+    assert isinstance(file, SqliteEnd)
+    assert file.database == Path("/srv/한/argilla.db")
+
+    # As Argilla's settings have it: the other driver, and its way to ask for TLS.
+    url = f"postgresql+asyncpg://argilla:{SECRET}@db.internal:5433/argilla?ssl=require&command_timeout=60"
+    (tmp_path / "url").write_text(url + "\n")
+    monkeypatch.setenv("TO", url)
+    for given in (f"file:{tmp_path / 'url'}", "env:TO"):
+        end = end_of(given)
+        assert isinstance(end, PostgresEnd)
+        assert end.url == f"postgresql+psycopg2://argilla:{SECRET}@db.internal:5433/argilla?sslmode=require"
+        assert end.shown == "postgresql://argilla@db.internal:5433/argilla"
+        assert SECRET not in repr(end)
+    socket = end_of("postgresql://argilla@/argilla?host=/run/postgresql")
+    assert socket.shown == "postgresql://argilla@/run/postgresql/argilla"
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        (f"postgresql://argilla:{SECRET}@db/argilla", "was given with its password"),
+        (f"postgresql://db/argilla?user=argilla&password={SECRET}", "was given with its password"),
+        (f"mysql://argilla:{SECRET}@db/argilla", "expected postgresql://"),
+        (f"postgresql://argilla:{SECRET}@db:port/argilla", "no database URL"),
+        ("env:LINGO_NOT_SET", "LINGO_NOT_SET is not set"),
+        ("file:/nowhere/url", "/nowhere/url cannot be read"),
+    ],
+)
+def test_what_is_none_of_them_is_told_without_its_password(given, word):
+    with pytest.raises(LauncherError) as caught:
+        end_of(given)
+    text = str(caught.value)
+    assert word in text
+    assert "\n" not in text
+    assert SECRET not in text
