@@ -40,8 +40,16 @@ def home():
     shutil.rmtree(folder)
 
 
-def start(home):
-    return launcher.up(home, say=lambda line: None)
+def start(home, port=None):
+    return launcher.up(home, port=port, say=lambda line: None)
+
+
+def lose_credentials(home):
+    """Stop the server and delete its credentials.json; the port, which was in it too."""
+    port = httpx.URL(launcher.credentials(home).url).port
+    launcher.down(home)
+    (home / "credentials.json").unlink()
+    return port
 
 
 def apply(home, text, **more):
@@ -135,9 +143,7 @@ def test_a_team_comes_changes_leaves_and_comes_back(home):
 
     # `up` brings nobody back, and makes nobody again; not even where credentials.json was lost.
     assert not start(home).started_now, "the annotators of `up` are known to be gone"
-    launcher.down(home)
-    (home / "credentials.json").unlink()
-    start(home)
+    start(home, lose_credentials(home))
     listed = {user.name: user for user in accounts_client.listing(home)}
     assert {name for name, user in listed.items() if user.active} == {"owner", "서준", "jiwoo"}
     assert listed["minji"].answers == 1
@@ -170,13 +176,12 @@ def test_a_workspace_goes_only_when_it_is_empty(home):
 
 def test_rotate_and_where_secrets_are(home):
     apply(home, "users: {someone: }")
-    launcher.down(home)
+    port = lose_credentials(home)
     with closing(sqlite3.connect(home / "argilla.db")) as database, database:
         # As an owner may have done through the API: the toolkit's own owner is no owner any more.
         database.execute("UPDATE users SET role = 'annotator' WHERE username = 'owner'")
         database.execute("DELETE FROM users WHERE username = 'annotator1'")
-    (home / "credentials.json").unlink()
-    start(home)
+    start(home, port)
     before = launcher.credentials(home).accounts
     assert set(before) == {"owner", "annotator1"}, "annotator2, who was deactivated, stays so"
     session = as_session(token(home, "annotator1", before["annotator1"].password))
@@ -242,7 +247,8 @@ def cli(monkeypatch, capsys):
     return run
 
 
-def test_mistakes_are_one_line(argilla_home, tmp_path, cli):
+def test_mistakes_are_one_line(argilla_home, tmp_path, cli, monkeypatch):
+    monkeypatch.delenv("ARGILLA_API_KEY", raising=False)
     file = tmp_path / "accounts.yaml"
 
     def refused(*arguments, home=argilla_home):
@@ -264,6 +270,19 @@ def test_mistakes_are_one_line(argilla_home, tmp_path, cli):
     assert "cannot be read" in refused("apply", tmp_path / "nowhere.yaml")
     assert "no user 'nobody'" in refused("rotate", "nobody")
     assert "is not running" in refused("list", home=tmp_path / "nothing")
+    # A team's server is reached by its URL, with a key that is nowhere but in the environment.
+    credentials = launcher.credentials(argilla_home)
+    assert "ARGILLA_API_KEY is empty" in refused("list", "--url", credentials.url)
+    monkeypatch.setenv("ARGILLA_API_KEY", "wrong" * 8)
+    said = refused("list", "--url", credentials.url)
+    assert "refused the API key" in said
+    assert "wrong" not in said
+    monkeypatch.setenv("ARGILLA_API_KEY", credentials.accounts["annotator1"].api_key)
+    assert "an owner's business" in refused("list", "--url", credentials.url)
+    monkeypatch.setenv("ARGILLA_API_KEY", credentials.accounts["owner"].api_key)
+    code, out, _errors = cli("list", "--url", credentials.url + "/", home=tmp_path / "nothing")
+    assert (code, "annotator2" in out) == (0, True)
+    assert "gave no answer" in refused("list", "--url", f"http://127.0.0.1:{free_port()}")
     assert [user.name for user in accounts_client.listing(argilla_home) if not user.active] == []
 
 
