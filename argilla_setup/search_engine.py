@@ -162,20 +162,15 @@ class EmbeddedSearchEngine(SearchEngine):
             match = text_match(tables.side, page.dataset_id, page.query) if page.query is not None else None
             if match is None and page.query is not None:
                 return SearchResponses(items=[], total=0)
-            ids = passing_ids(tables, page, match)
-            narrowed = match is not None or filter is not None
-            among = tables.argilla.execute(ids).scalars().all() if narrowed else None
+            among = passing_ids(tables, page, match)
             matrix = self._searcher.vectors.get(tables.side, settings_id, dimensions)
             found = matrix.nearest(wanted, k=max_results, among=among, without=own_id)
-            if not narrowed:
-                # A record deleted this moment may still have its vector here; Argilla cannot show what is not there.
-                alive = ids.where(Record.id.in_([UUID(record_id) for record_id, _ in found]))
-                there = set(tables.argilla.execute(alive).scalars())
-                found = [item for item in found if item[0] in there]
+            near = [(UUID(record_id), score) for record_id, score in found if threshold is None or score >= threshold]
+            # A record deleted this moment may still have its vector here; Argilla cannot show what is not there.
+            alive = sa.select(Record.id).where(Record.id.in_([record_id for record_id, _ in near]))
+            there = set(tables.argilla.execute(alive).scalars())
             items = [
-                SearchResponseItem(record_id=UUID(record_id), score=score)
-                for record_id, score in found
-                if threshold is None or score >= threshold
+                SearchResponseItem(record_id=record_id, score=score) for record_id, score in near if record_id in there
             ]
             return SearchResponses(items=items, total=len(items))
 
