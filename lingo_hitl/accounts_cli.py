@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from argilla_setup import accounts_client, launcher
+from lingo_hitl.errors import UserError
 from lingo_hitl.project_file import expanded
 
 app = typer.Typer(help="Who may sign in to Argilla, in what role, in which workspaces.", no_args_is_help=True)
 
 Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
+Url = Annotated[
+    str | None,
+    typer.Option(help="A team's server instead of a home's; an owner's key is in ARGILLA_API_KEY.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, passwords included.")]
 
 
@@ -25,11 +31,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, passwords incl
 def apply(
     file: Annotated[Path, typer.Argument(help="An accounts.yaml; see docs/accounts.yaml.", show_default=False)],
     home: Home = None,
+    url: Url = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make users, roles and workspaces as the file says; who is no longer listed is deactivated, never deleted."""
-    changes = accounts_client.apply(_home(home), expanded(file), dry_run=dry_run)
+    changes = accounts_client.apply(_server(home, url), expanded(file), dry_run=dry_run)
     if as_json:
         print(json.dumps([asdict(change) for change in changes], ensure_ascii=False))
         return
@@ -45,13 +52,14 @@ def apply(
 def rotate(
     name: Annotated[str, typer.Argument(help="The user name.", show_default=False)],
     home: Home = None,
+    url: Url = None,
     password: Annotated[bool, typer.Option("--password", help="Only the password.")] = False,
     key: Annotated[bool, typer.Option("--key", help="Only the API key.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a new password and a new API key (or only one of them), and end the sessions of the old password."""
     both = password == key
-    change = accounts_client.rotate(_home(home), name, password=password or both, key=key or both)
+    change = accounts_client.rotate(_server(home, url), name, password=password or both, key=key or both)
     if as_json:
         print(json.dumps(asdict(change), ensure_ascii=False))
         return
@@ -59,9 +67,11 @@ def rotate(
 
 
 @app.command("list")
-def list_(home: Home = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_(
+    home: Home = None, url: Url = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
     """Every user: role, workspaces, answers, and whether they may sign in."""
-    users = accounts_client.listing(_home(home))
+    users = accounts_client.listing(_server(home, url))
     if as_json:
         print(json.dumps([asdict(user) for user in users], ensure_ascii=False))
         return
@@ -72,8 +82,13 @@ def list_(home: Home = None, as_json: Annotated[bool, typer.Option("--json", hel
     Console().print(table)
 
 
-def _home(home: Path | None) -> Path:
-    return expanded(home or launcher.default_home()).absolute()
+def _server(home: Path | None, url: str | None) -> Path | accounts_client.TeamServer:
+    if url is None:
+        return expanded(home or launcher.default_home()).absolute()
+    key = os.environ.get("ARGILLA_API_KEY", "")
+    if not key:
+        raise UserError(f"no API key for {url}: the environment variable ARGILLA_API_KEY is empty. Set an owner's.")
+    return accounts_client.TeamServer(url, key)
 
 
 def _show(changes: list[accounts_client.AccountChange]) -> None:

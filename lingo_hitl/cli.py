@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from argilla_setup import launcher
+from argilla_setup import launcher, team_secrets
 from lingo_hitl import __version__
 from lingo_hitl.config import Project
 from lingo_hitl.curate_cli import app as curate_app
@@ -115,6 +115,13 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
         if value is not None:
             table.add_row(name.replace("_", " "), _readable(name, value))
     Console().print(table)
+
+
+@app.command(rich_help_panel=SERVER)
+def secrets(folder: Annotated[Path, typer.Argument(help="A folder of their own.", show_default=False)]) -> None:
+    """Make the secrets of a team's server, one file each; see docs/deploy.md."""
+    made = team_secrets.make(expanded(folder).absolute())
+    print(f"Made {len(made)} secrets in {folder}." if made else f"Nothing to do: {folder} has every secret.")
 
 
 @app.command(rich_help_panel=STAGE)
