@@ -136,8 +136,12 @@ class PostgresqlDialect(Dialect):
             for held, wanted in ((texts, there), (vectors, with_vectors)):
                 for row in tables.argilla.execute(wanted.execution_options(stream_results=True, yield_per=AT_ONCE)):
                     *key, updated_at = row
-                    if held.pop(tuple(key), None) != updated_at:
+                    indexed = held.get(tuple(key))
+                    if indexed != updated_at:
                         stale.add((dataset_id, key[0]))
+                    # The index keeps the newer of two states: where the tables hold the older, it goes first.
+                    if indexed is not None and indexed <= updated_at:
+                        del held[tuple(key)]
             difference.gone_records.extend(key[0] for key in texts)
             difference.gone_vectors.extend(vectors)
         difference.stale.extend(stale)

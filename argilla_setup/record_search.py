@@ -76,14 +76,6 @@ class TextMatch:
         columns = [sa.column(name, kind) for name, kind in kinds.items()]
         return statement.bindparams(expression=self.expression).columns(*columns)
 
-    def ids(self) -> Any:
-        table = table_of(self.dataset_id.hex)
-        statement = sa.text(
-            f"SELECT documents.record_id FROM side.{table}"
-            f" CROSS JOIN side.documents ON documents.docid = {table}.rowid WHERE {table} MATCH :expression"
-        )
-        return statement.bindparams(expression=self.expression)
-
     def count(self) -> Any:
         table = table_of(self.dataset_id.hex)
         statement = sa.text(
@@ -148,14 +140,8 @@ def text_match(side: sa.Connection, dataset_id: UUID, query: TextQuery) -> TextM
 
 
 def passing_ids(tables: Tables, page: Page, match: TextMatch | None) -> Any:
-    """The ids, as hex, of the records that pass the page's filter and hold its text; None for all of the dataset.
-
-    Without a filter the index alone is asked, and may still name a record that was deleted this moment.
-    """
-    if page.filter is None:
-        return None if match is None else tables.side.execute(match.ids()).scalars().all()
-    ids = _passing(sa.select(dialect.current().hex_id(Record.id)), page, _found(tables, match))
-    return tables.argilla.execute(ids).scalars().all()
+    """Select the ids, as hex, of the records that pass the page's filter and hold its text."""
+    return _passing(sa.select(dialect.current().hex_id(Record.id)), page, _found(tables, match))
 
 
 def _by_text(tables: Tables, page: Page, match: TextMatch) -> SearchResponses:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from argilla_server.database import database_url_sync
+from fastapi import HTTPException
 
 from argilla_setup import dialect, reconcile
 from argilla_setup.argilla_indexes import create_indexes
@@ -31,6 +32,7 @@ COMPARE_EVERY_S = 300.0
 """Nothing should ever be found out of step while the server runs; looking costs half a second at 100,000 records."""
 MEND_AFTER_S = 1.0
 MEND_AGAIN_AFTER_S = 20.0
+READ_ATTEMPTS = 5
 INDEX_VARIABLE = "LINGO_HITL_INDEX"
 """Where processes beside the server, such as a worker for jobs, find the side file."""
 
@@ -57,12 +59,21 @@ class Searcher:
         self._tender: threading.Thread | None = None
 
     async def read(self, work: Callable[[Tables], _T]) -> _T:
-        """What `work` returns; it sees one state of the tables, whatever is written meanwhile."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_tables, work)
-        except sa.exc.DatabaseError:
-            self._failed.set()
-            raise
+        """What `work` returns; it sees one state of the tables, whatever is written meanwhile.
+
+        Where the side file cannot be read it is mended, and the search waits for that; HTTPException (503) where it
+        takes longer than a person would.
+        """
+        for _ in range(READ_ATTEMPTS):
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_tables, work)
+            except sa.exc.DatabaseError as error:
+                # PostgreSQL's further lines show the statement, and what was searched for.
+                reason = (str(error.orig).splitlines() or [""])[0]
+                _log.error("search index: a read failed (%s); it will be mended", reason)
+                self._failed.set()
+                await asyncio.sleep(MEND_AFTER_S)
+        raise HTTPException(503, "the search index could not be read and is being mended; try again in a moment")
 
     async def write(self, work: Callable[[], Any]) -> None:
         """Do `work` on the side file. A failure is logged and mended a moment later, not raised.

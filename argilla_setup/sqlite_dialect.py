@@ -33,14 +33,19 @@ def _short_value(table: str = "") -> str:
     return f"CASE WHEN length({table}value) <= {SHORT} THEN {table}value END"
 
 
+# The index keeps the newer of two states. Where the tables hold the older one, as after an older database was put back
+# or a clock was set back, what is indexed has to go first.
 _GONE_RECORDS = """
     SELECT record_id FROM side.documents WHERE record_id NOT IN (SELECT id FROM records)
     UNION SELECT record_id FROM side.vectors WHERE record_id NOT IN (SELECT id FROM records)
+    UNION SELECT record_id FROM side.documents JOIN records ON records.id = record_id
+        WHERE documents.updated_at > records.updated_at
 """
 _GONE_VECTORS = """
     SELECT indexed.record_id, indexed.settings_id FROM side.vectors AS indexed WHERE NOT EXISTS (
         SELECT 1 FROM vectors
         WHERE vectors.record_id = indexed.record_id AND vectors.vector_settings_id = indexed.settings_id
+            AND vectors.updated_at >= indexed.updated_at
     )
 """
 _STALE_RECORDS = """
