@@ -51,10 +51,10 @@ def ensure_accounts(
 ) -> None:
     """Make `owner`, the `annotators` and the workspace exist, and write their sign-ins to the file `path` (0600).
 
+    `given` is the owner's sign-in where `path` holds none yet: what was changed later is not changed back.
     Accounts made earlier stay, listed or not, and annotators whose sign-ins are known to be elsewhere are left alone.
     A user who is in the database but whose password is not in `path` (the file was deleted) gets a new password, and
     keeps the API key; a deactivated one stays so. Where file and database have two API keys, the file's is set.
-    `given` is the owner's sign-in where `path` holds none yet: what was changed later is not changed back.
     """
     kept = CredentialsFile.read(path)
     users = {user.username: user for user in session.scalars(select(User))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, read_json
 
 PATIENCE_S = 300.0
+API_KEY = "ARGILLA_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,11 @@ class ListedUser:
     answers: int
 
 
-@dataclass(frozen=True)
-class TeamServer:
-    """A server of lingo-hitl that is no home of this machine; its repr holds no secret."""
-
-    url: str
-    api_key: str = field(repr=False)
-    """An owner's."""
-
-
-def apply(home: Path | TeamServer, file: Path, *, dry_run: bool = False) -> list[AccountChange]:
+def apply(home: Path, file: Path, *, dry_run: bool = False, url: str | None = None) -> list[AccountChange]:
     """Make the running server's users, roles and workspaces those that `file` (an accounts.yaml) lists.
 
-    Returns what was done, with the passwords that were made, which are kept nowhere else; nothing the second time.
+    The server is that of `home`, or the team's at `url`, where an owner's key is taken from ARGILLA_API_KEY. Returns
+    what was done, with the passwords that were made, which are kept nowhere else; nothing the second time.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -59,69 +53,86 @@ def apply(home: Path | TeamServer, file: Path, *, dry_run: bool = False) -> list
         raise LauncherError(f"{file} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
     except OSError as error:
         raise LauncherError(f"{file} cannot be read ({error.strerror}). Give the path of an accounts.yaml.") from None
-    answer = _ask(home, "POST", "/apply", {"text": text, "place": str(file), "dry_run": dry_run})
+    answer = _server(home, url).ask("POST", "/apply", {"text": text, "place": str(file), "dry_run": dry_run})
     return [AccountChange(**change) for change in answer]
 
 
-def rotate(home: Path | TeamServer, name: str, *, password: bool = True, key: bool = True) -> AccountChange:
+def rotate(home: Path, name: str, *, password: bool = True, key: bool = True, url: str | None = None) -> AccountChange:
     """A new password, API key or both for one user; sessions with the old password end."""
-    return AccountChange(**_ask(home, "POST", "/rotate", {"name": name, "password": password, "key": key}))
+    asked = {"name": name, "password": password, "key": key}
+    return AccountChange(**_server(home, url).ask("POST", "/rotate", asked))
 
 
-def listing(home: Path | TeamServer) -> list[ListedUser]:
+def listing(home: Path, *, url: str | None = None) -> list[ListedUser]:
     """Every user of the running server, by name."""
-    return [ListedUser(**{**user, "workspaces": tuple(user["workspaces"])}) for user in _ask(home, "GET", "")]
+    users = _server(home, url).ask("GET", "")
+    return [ListedUser(**{**user, "workspaces": tuple(user["workspaces"])}) for user in users]
 
 
-def _ask(home: Path | TeamServer, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    place = None
-    if isinstance(home, TeamServer):
-        url, key, opener = home.url.rstrip("/"), home.api_key, urllib.request.build_opener()
-        if not url.startswith(("http://", "https://")):
-            raise LauncherError(f"{url} is no address of a server; expected one such as https://argilla.example.org.")
-    else:
-        place = Home(Path(home).expanduser().absolute())
-        now = launcher.status(place.path)
-        if not now.running or now.url is None:
-            raise LauncherError(f"the server of {place.path} is not running. Run `lingo-hitl up`, then this again.")
-        url = now.url
-        key = str(read_json(place.credentials).get("accounts", {}).get("owner", {}).get("api_key"))
-        # Never through a proxy: the server is this machine's.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(
-        f"{url}/api/v1/lingo/accounts{path}",
-        data=json.dumps(body).encode() if body is not None else None,
-        method=method,
-        headers={"X-Argilla-Api-Key": key, "Content-Type": "application/json"},
-    )
-    try:
-        with opener.open(request, timeout=PATIENCE_S) as reply:
-            return json.loads(reply.read())
-    except urllib.error.HTTPError as error:
-        raise LauncherError(_explain(error, place)) from None
-    except (OSError, ValueError) as error:
-        advice = f"; see {place.log}. Run `lingo-hitl up`, then this again." if place else ". Check the address."
-        raise LauncherError(f"the server at {url} gave no answer ({error}){advice}") from None
+@dataclass(frozen=True)
+class _Server:
+    """Where a server answers, with an owner's key."""
 
+    url: str
+    key: str = field(repr=False)
+    home: Home | None
+    """None where the server is another machine's."""
 
-def _explain(error: urllib.error.HTTPError, place: Home | None) -> str:
-    try:
-        detail = json.loads(error.read()).get("detail")
-    except (OSError, ValueError, AttributeError):
-        detail = None
-    if error.code == 422 and isinstance(detail, str):
-        return detail
-    if place is None:
-        return {
-            401: "the server refused the API key. Give an owner's in ARGILLA_API_KEY.",
-            403: "the API key is not an owner's. Give an owner's in ARGILLA_API_KEY.",
-            404: "the server is no lingo-hitl server, or an earlier one: it manages no accounts. Check the address.",
-        }.get(error.code, f"the server answered {error.code}{f' ({detail})' if isinstance(detail, str) else ''}.")
-    if error.code == 401:
-        return (
-            f"the server refused the owner's API key of {place.credentials}. Run `lingo-hitl down`, then"
-            " `lingo-hitl up`: it sets the key of that file."
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/lingo/accounts{path}",
+            data=json.dumps(body).encode() if body is not None else None,
+            method=method,
+            headers={"X-Argilla-Api-Key": self.key, "Content-Type": "application/json"},
         )
-    if error.code == 404:
-        return "the server is of an earlier lingo-hitl. Run `lingo-hitl down`, then `lingo-hitl up`."
-    return f"the server answered {error.code}{f' ({detail})' if isinstance(detail, str) else ''}; see {place.log}."
+        # Never through a proxy where the server is this machine's.
+        handlers = [urllib.request.ProxyHandler({})] if self.home else []
+        try:
+            with urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE_S) as reply:
+                return json.loads(reply.read())
+        except urllib.error.HTTPError as error:
+            raise LauncherError(self._explain(error)) from None
+        except (OSError, ValueError) as error:
+            again = "Run `lingo-hitl up`" if self.home else "Check the URL and whether it runs"
+            raise LauncherError(
+                f"the server at {self.url} gave no answer ({error}){self._log()}. {again}, then this again."
+            ) from None
+
+    def _explain(self, error: urllib.error.HTTPError) -> str:
+        try:
+            detail = json.loads(error.read()).get("detail")
+        except (OSError, ValueError, AttributeError):
+            detail = None
+        if error.code == 422 and isinstance(detail, str):
+            return detail
+        if error.code == 401 and self.home:
+            return (
+                f"the server refused the owner's API key of {self.home.credentials}. Run `lingo-hitl down`, then"
+                " `lingo-hitl up`: it sets the key of that file."
+            )
+        if error.code == 401:
+            return f"{self.url} refused the API key in {API_KEY}. Set it to an owner's."
+        if error.code == 404 and self.home:
+            return "the server is of an earlier lingo-hitl. Run `lingo-hitl down`, then `lingo-hitl up`."
+        if error.code == 404:
+            return f"{self.url} is no server of this lingo-hitl: it knows no accounts. Check the URL, or update it."
+        return f"the server answered {error.code}{f' ({detail})' if isinstance(detail, str) else ''}{self._log()}."
+
+    def _log(self) -> str:
+        return f"; see {self.home.log}" if self.home else ""
+
+
+def _server(home: Path, url: str | None) -> _Server:
+    if url:
+        key = os.environ.get(API_KEY, "")
+        if not url.startswith(("http://", "https://")):
+            raise LauncherError(f"--url is {url!r}; expected a URL such as https://argilla.example.org.")
+        if not key:
+            raise LauncherError(f"no API key for {url}: {API_KEY} is empty. Set it to an owner's key.")
+        return _Server(url.rstrip("/"), key, None)
+    place = Home(Path(home).expanduser().absolute())
+    now = launcher.status(place.path)
+    if now.pid is None or now.url is None:
+        raise LauncherError(f"the server of {place.path} is not running. Run `lingo-hitl up`, then this again.")
+    owner = read_json(place.credentials).get("accounts", {}).get("owner", {})
+    return _Server(now.url, str(owner.get("api_key")), place)

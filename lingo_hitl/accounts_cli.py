@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from argilla_setup import accounts_client, launcher
-from lingo_hitl.errors import UserError
 from lingo_hitl.project_file import expanded
 
 app = typer.Typer(help="Who may sign in to Argilla, in what role, in which workspaces.", no_args_is_help=True)
@@ -22,7 +20,7 @@ app = typer.Typer(help="Who may sign in to Argilla, in what role, in which works
 Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
 Url = Annotated[
     str | None,
-    typer.Option(help="A team's server instead of a home's; an owner's key is in ARGILLA_API_KEY.", show_default=False),
+    typer.Option(help="A team's server instead of a home's; ARGILLA_API_KEY holds an owner's key.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, passwords included.")]
 
@@ -36,7 +34,7 @@ def apply(
     as_json: AsJson = False,
 ) -> None:
     """Make users, roles and workspaces as the file says; who is no longer listed is deactivated, never deleted."""
-    changes = accounts_client.apply(_server(home, url), expanded(file), dry_run=dry_run)
+    changes = accounts_client.apply(_home(home), expanded(file), dry_run=dry_run, url=url)
     if as_json:
         print(json.dumps([asdict(change) for change in changes], ensure_ascii=False))
         return
@@ -59,7 +57,7 @@ def rotate(
 ) -> None:
     """Make a new password and a new API key (or only one of them), and end the sessions of the old password."""
     both = password == key
-    change = accounts_client.rotate(_server(home, url), name, password=password or both, key=key or both)
+    change = accounts_client.rotate(_home(home), name, password=password or both, key=key or both, url=url)
     if as_json:
         print(json.dumps(asdict(change), ensure_ascii=False))
         return
@@ -71,7 +69,7 @@ def list_(
     home: Home = None, url: Url = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Every user: role, workspaces, answers, and whether they may sign in."""
-    users = accounts_client.listing(_server(home, url))
+    users = accounts_client.listing(_home(home), url=url)
     if as_json:
         print(json.dumps([asdict(user) for user in users], ensure_ascii=False))
         return
@@ -82,13 +80,8 @@ def list_(
     Console().print(table)
 
 
-def _server(home: Path | None, url: str | None) -> Path | accounts_client.TeamServer:
-    if url is None:
-        return expanded(home or launcher.default_home()).absolute()
-    key = os.environ.get("ARGILLA_API_KEY", "")
-    if not key:
-        raise UserError(f"no API key for {url}: the environment variable ARGILLA_API_KEY is empty. Set an owner's.")
-    return accounts_client.TeamServer(url, key)
+def _home(home: Path | None) -> Path:
+    return expanded(home or launcher.default_home()).absolute()
 
 
 def _show(changes: list[accounts_client.AccountChange]) -> None:

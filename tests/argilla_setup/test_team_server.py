@@ -24,11 +24,6 @@ from tests.conftest import free_port
 pytestmark = pytest.mark.server
 
 
-@pytest.fixture
-def remote(team):
-    return accounts_client.TeamServer(f"http://127.0.0.1:{team.port}", team.secret("owner_api_key"))
-
-
 def sign_in(team, name, password, **headers):
     form = {"username": name, "password": password}
     url = f"http://127.0.0.1:{team.port}/api/v1/token"
@@ -91,25 +86,25 @@ def test_the_owner_signs_in_with_the_given_password_and_guesses_are_limited(team
     assert sign_in(team, "annotator2", password, **{"X-Forwarded-For": "10.1.1.2"}).is_success
 
 
-def test_accounts_are_applied_by_address(team, remote, tmp_path):
+def test_accounts_are_applied_by_address(team, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARGILLA_API_KEY", team.secret("owner_api_key"))
+    nowhere, there = tmp_path / "no home", {"url": f"http://127.0.0.1:{team.port}"}
     file = tmp_path / "accounts.yaml"
     file.write_text("workspaces: [lingo]\nusers:\n  annotator1: {}\n  annotator2: {}\n  서준: {display: 박서준}\n")
-    [made] = [change for change in accounts_client.apply(remote, file) if change.what == "created"]
+    [made] = [change for change in accounts_client.apply(nowhere, file, **there) if change.what == "created"]
     assert sign_in(team, "서준", made.password).is_success
-    assert accounts_client.apply(remote, file) == []
-    new = accounts_client.rotate(remote, "서준", key=False)
+    assert accounts_client.apply(nowhere, file, **there) == []
+    new = accounts_client.rotate(nowhere, "서준", key=False, **there)
     assert sign_in(team, "서준", made.password).status_code == 401
     assert sign_in(team, "서준", new.password).is_success
     file.write_text("workspaces: [lingo]\nusers:\n  annotator1: {}\n  annotator2: {}\n")
-    assert [change.what for change in accounts_client.apply(remote, file)] == ["deactivated"]
+    assert [change.what for change in accounts_client.apply(nowhere, file, **there)] == ["deactivated"]
     assert sign_in(team, "서준", new.password).status_code == 401
-    assert {user.name for user in accounts_client.listing(remote) if user.active} == {
-        "owner",
-        "annotator1",
-        "annotator2",
-    }
+    active = {user.name for user in accounts_client.listing(nowhere, **there) if user.active}
+    assert active == {"owner", "annotator1", "annotator2"}
+    monkeypatch.setenv("ARGILLA_API_KEY", "wrong")
     with pytest.raises(launcher.LauncherError, match="ARGILLA_API_KEY"):
-        accounts_client.listing(accounts_client.TeamServer(remote.url, "wrong"))
+        accounts_client.listing(nowhere, **there)
 
 
 def test_after_a_kill_the_index_is_made_equal_to_the_tables(team):
