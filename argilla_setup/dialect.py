@@ -65,6 +65,8 @@ class Dialect(ABC):
     """A record's place in the annotators' orders; as user_order.number_of."""
     suggestions: Any
     """Argilla's suggestions, under the name `suggested`."""
+    repeats_sort_values: bool
+    """Whether a value from JSON is worked out anew for each mention in ORDER BY, unless all are collected first."""
 
     @abstractmethod
     def reader(self, index: Path, *, connections: int) -> Reader:
@@ -82,15 +84,19 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def json_sort_values(self, column: Any, path: JsonPath, *, smallest: bool) -> list[Any]:
-        """What to sort by, one after the other, for the value at a JSON path; of a list by its smallest or largest."""
+    def json_sort_value(self, column: Any, path: JsonPath, *, smallest: bool) -> Any:
+        """What to sort by for the value at a JSON path; of a list its smallest or largest element."""
 
     @abstractmethod
-    def response_sort_values(self, path: JsonPath, own: Iterable[Any], *, smallest: bool) -> list[Any]:
-        """The same for a record's responses, those that satisfy `own`.
+    def response_sort_value(self, path: JsonPath, own: Iterable[Any], *, smallest: bool) -> Any:
+        """A select of the same for a record's responses, those that satisfy `own`.
 
         The mean of several people's numbers; of their labels, the first or last in the alphabet.
         """
+
+    @abstractmethod
+    def json_sort_terms(self, value: Any) -> list[Any]:
+        """What to order by, one after the other, where `value` is one of the two above."""
 
     @abstractmethod
     def json_atoms(self, column: Any, path: JsonPath) -> Any:

@@ -57,6 +57,7 @@ class PostgresqlDialect(Dialect):
     }
     number = sa.literal_column(_number("records.id"), sa.BigInteger())
     suggestions = aliased(Suggestion, name="suggested")
+    repeats_sort_values = True
 
     def reader(self, index: Path, *, connections: int) -> Reader:
         return _PairedReader(index, connections)
@@ -72,30 +73,24 @@ class PostgresqlDialect(Dialect):
             return sa.or_(sa.false(), *(value.op("@>")(_jsonb(term)) for term in _meant(filter.values)))
         return _exists(value, *_range(filter))
 
-    def json_sort_values(self, column: Any, path: JsonPath, *, smallest: bool) -> list[Any]:
-        value, kind = _value(column, path), sa.func.jsonb_typeof
-        pick = sa.func.min if smallest else sa.func.max
+    def json_sort_value(self, column: Any, path: JsonPath, *, smallest: bool) -> Any:
+        value = _value(column, path)
         elements = _elements(value)
         element = elements.c.value
+        order = element.asc() if smallest else element.desc()
+        picked = sa.select(element).select_from(elements).correlate_except(elements).order_by(order).limit(1)
+        return sa.case((sa.func.jsonb_typeof(value) == "array", picked.scalar_subquery()), else_=value)
 
-        def picked(what: Any) -> Any:
-            return sa.select(pick(what)).select_from(elements).correlate_except(elements).scalar_subquery()
-
-        return [
-            sa.case(
-                (kind(value) == "number", _as_number(value)), (kind(value) == "array", picked(_as_number(element)))
-            ),
-            sa.case((kind(value) == "string", _as_text(value)), (kind(value) == "array", picked(_as_text(element)))),
-        ]
-
-    def response_sort_values(self, path: JsonPath, own: Iterable[Any], *, smallest: bool) -> list[Any]:
+    def response_sort_value(self, path: JsonPath, own: Iterable[Any], *, smallest: bool) -> Any:
         pick = sa.func.min if smallest else sa.func.max
         element = _elements(_value(Response.values, path))
-        source = sa.join(Response, element, sa.true())
-        return [
-            sa.select(chosen).select_from(source).where(*own)
-            for chosen in (sa.func.avg(_as_number(element.c.value)), pick(_as_text(element.c.value)))
-        ]
+        number, text = sa.func.avg(_as_number(element.c.value)), pick(_as_text(element.c.value))
+        value = sa.func.coalesce(sa.func.to_jsonb(number), sa.func.to_jsonb(text))
+        return sa.select(value).select_from(sa.join(Response, element, sa.true())).where(*own)
+
+    def json_sort_terms(self, value: Any) -> list[Any]:
+        # Numbers as numbers; texts as by_code_point has them, whatever the database's locale.
+        return [_as_number(value), _as_text(value)]
 
     def json_atoms(self, column: Any, path: JsonPath) -> Any:
         element = _elements(_value(column, path))
@@ -141,11 +136,11 @@ class PostgresqlDialect(Dialect):
             for held, wanted in ((texts, there), (vectors, with_vectors)):
                 for row in tables.argilla.execute(wanted.execution_options(stream_results=True, yield_per=AT_ONCE)):
                     *key, updated_at = row
-                    indexed_at = held.get(tuple(key))
-                    if indexed_at != updated_at:
+                    indexed = held.get(tuple(key))
+                    if indexed != updated_at:
                         stale.add((dataset_id, key[0]))
-                    # What is newer than the tables stays among the gone: the index keeps the newer of two states.
-                    if indexed_at is not None and indexed_at <= updated_at:
+                    # The index keeps the newer of two states: where the tables hold the older, it goes first.
+                    if indexed is not None and indexed <= updated_at:
                         del held[tuple(key)]
             difference.gone_records.extend(key[0] for key in texts)
             difference.gone_vectors.extend(vectors)
@@ -167,7 +162,7 @@ class _PairedReader(Reader):
         with self._side.connect() as side, self._argilla.connect() as argilla:
             if snapshot:
                 side.exec_driver_sql("BEGIN")
-            level: Any = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
+            level: Any = "REPEATABLE READ" if snapshot else "READ COMMITTED"
             yield Tables(argilla.execution_options(isolation_level=level, postgresql_readonly=True), side)
 
     def dispose(self) -> None:

@@ -57,18 +57,19 @@ def condition(filter: Filter, dataset_id: UUID) -> ColumnElement[bool]:
     raise ValueError(f"Cannot process request for search scope {scope}")
 
 
-def sort_keys(order: Order, dataset_id: UUID) -> list[Any]:
-    """The values of a record to sort it by, one after the other."""
-    return _sort_values(order.scope, dataset_id, smallest=order.order == SortOrder.asc)
+def sort_key(order: Order, dataset_id: UUID) -> Any:
+    """The value of a record to sort it by."""
+    return _sort_value(order.scope, dataset_id, smallest=order.order == SortOrder.asc)
 
 
-def sort_term(value: Any, order: Order) -> ColumnElement[Any]:
-    """The ORDER BY term for what `sort_keys` gave."""
-    term = value.asc() if order.order == SortOrder.asc else value.desc()
+def sort_terms(value: Any, order: Order) -> list[ColumnElement[Any]]:
+    """The ORDER BY terms for what `sort_key` gave."""
+    values = dialect.current().json_sort_terms(value) if is_json(order.scope) else [value]
+    terms = [value.asc() if order.order == SortOrder.asc else value.desc() for value in values]
     if isinstance(order.scope, RecordFilterScope) and order.scope.property != "external_id":
         # Each record has these: said so, SQLite can read them in the order of an index.
-        return term
-    return term.nulls_last()
+        return terms
+    return [term.nulls_last() for term in terms]
 
 
 # --- conditions -----------------------------------------------------------------------------------------------------
@@ -86,6 +87,8 @@ def _record_condition(filter: TermsFilter | RangeFilter, name: str) -> ColumnEle
         parse = str
     if isinstance(filter, TermsFilter):
         return column.in_(_known(parse(value) for value in filter.values))
+    if name == "id":
+        raise UnprocessableEntityError("records cannot be filtered by a range of `id`; use `external_id` or a time")
     if name in _TEXTS:
         column, parse = dialect.current().by_code_point(column), str
     parts = []
@@ -102,7 +105,7 @@ def _suggestion_condition(
     name = _suggestion_property(scope)
     database = dialect.current()
     column = database.suggested(name)
-    if name in ("value", "score"):
+    if is_json(scope):
         wanted = database.any_json_value(column, (), filter)
     elif isinstance(filter, TermsFilter) and name in ("agent", "type"):
         wanted = column.in_(filter.values)
@@ -145,35 +148,40 @@ def _some_response(scope: ResponseFilterScope, *wanted: ColumnElement[bool]) -> 
 # --- sorting --------------------------------------------------------------------------------------------------------
 
 
-def _sort_values(scope: FilterScope, dataset_id: UUID, *, smallest: bool) -> list[Any]:
+def _sort_value(scope: FilterScope, dataset_id: UUID, *, smallest: bool) -> Any:
     """Of several values the smallest stands for the record when ascending, else the largest."""
     database = dialect.current()
     if isinstance(scope, RecordFilterScope):
         name = str(scope.property)
-        return [database.by_code_point(_RECORD_COLUMNS[name]) if name in _TEXTS else _RECORD_COLUMNS[name]]
+        return database.by_code_point(_RECORD_COLUMNS[name]) if name in _TEXTS else _RECORD_COLUMNS[name]
     if isinstance(scope, MetadataFilterScope):
-        return database.json_sort_values(Record.metadata_, (scope.metadata_property,), smallest=smallest)
+        return database.json_sort_value(Record.metadata_, (scope.metadata_property,), smallest=smallest)
     if isinstance(scope, SuggestionFilterScope):
-        name = _suggestion_property(scope)
-        column = database.suggested(name)
-        is_json = name in ("value", "score")
-        values = (
-            database.json_sort_values(column, (), smallest=smallest) if is_json else [database.by_code_point(column)]
-        )
+        column = database.suggested(_suggestion_property(scope))
+        if is_json(scope):
+            value = database.json_sort_value(column, (), smallest=smallest)
+        else:
+            value = database.by_code_point(column)
         own = (
             database.suggested("record_id") == Record.id,
             database.suggested("question_id") == _question_id(scope.question, dataset_id),
         )
-        return [_of_record(sa.select(value).select_from(database.suggestions).where(*own)) for value in values]
+        return _of_record(sa.select(value).select_from(database.suggestions).where(*own))
     if isinstance(scope, ResponseFilterScope):
         own = (Response.record_id == Record.id, *([Response.user_id == scope.user.id] if scope.user else []))
         if scope.question:
-            path = (scope.question, "value")
-            return [_of_record(query) for query in database.response_sort_values(path, own, smallest=smallest)]
+            return _of_record(database.response_sort_value((scope.question, "value"), own, smallest=smallest))
         status = database.by_code_point(Response.status)
         picked = sa.func.min(status) if smallest else sa.func.max(status)
-        return [_of_record(sa.select(picked).select_from(Response).where(*own))]
+        return _of_record(sa.select(picked).select_from(Response).where(*own))
     raise ValueError(f"Cannot process request for search scope {scope}")
+
+
+def is_json(scope: FilterScope) -> bool:
+    """Whether the values of a scope lie in a JSON column."""
+    if isinstance(scope, SuggestionFilterScope):
+        return _suggestion_property(scope) in ("value", "score")
+    return isinstance(scope, MetadataFilterScope) or (isinstance(scope, ResponseFilterScope) and bool(scope.question))
 
 
 def _of_record(query: Any) -> Any:

@@ -20,7 +20,7 @@ from argilla_server.search_engine import SearchResponseItem, SearchResponses, Su
 
 from argilla_setup import dialect
 from argilla_setup.fuzzy_words import nearest
-from argilla_setup.record_conditions import condition, sort_keys, sort_term
+from argilla_setup.record_conditions import condition, is_json, sort_key, sort_terms
 from argilla_setup.side_index import table_of, words_of
 from argilla_setup.text_match import to_fts5
 from argilla_setup.text_query import QueryError
@@ -163,7 +163,8 @@ def _by_records(tables: Tables, page: Page, match: TextMatch | None) -> SearchRe
     chosen = sa.select(Record.id, *(key.value.label(f"key{n}") for n, key in enumerate(keys)))
     everything = _passing(sa.select(sa.func.count(Record.id)), page, found)
     source: Any
-    if found is None and page.filter is None:
+    repeated = dialect.current().repeats_sort_values and any(is_json(order.scope) for order in page.sort)
+    if found is None and page.filter is None and not repeated:
         # Nothing to collect: an index may even hold the order.
         source, total = _passing(chosen, page, found).subquery("chosen"), everything.scalar_subquery()
     else:
@@ -171,7 +172,7 @@ def _by_records(tables: Tables, page: Page, match: TextMatch | None) -> SearchRe
         total = sa.select(sa.func.count()).select_from(source).scalar_subquery()
     score = next((key.score(source.c[f"key{n}"]) for n, key in enumerate(keys) if key.score), sa.literal(1.0))
     statement = sa.select(source.c.id, score.label("score"), total.label("total")).order_by(
-        *(key.term(source.c[f"key{n}"]) for n, key in enumerate(keys))
+        *(term for n, key in enumerate(keys) for term in key.terms(source.c[f"key{n}"]))
     )
     rows = tables.argilla.execute(statement.limit(page.limit).offset(page.offset)).all()
     counted = rows[0].total if rows else tables.argilla.execute(everything).scalar_one()
@@ -187,22 +188,18 @@ def _found(tables: Tables, match: TextMatch | None) -> Any:
 
 @dataclass(frozen=True)
 class _Key:
-    """Something to order by: its value for a record, and the ORDER BY term and the score that follow from it."""
+    """Something to order by: its value for a record, and the ORDER BY terms and the score that follow from it."""
 
     value: Any
-    term: Callable[[Any], Any] = lambda value: value
+    terms: Callable[[Any], list[Any]] = lambda value: [value]
     score: Callable[[Any], Any] | None = None
 
 
 def _keys(page: Page, found: Any, *, ranked: bool) -> list[_Key]:
-    keys = [
-        _Key(value, partial(sort_term, order=order))
-        for order in page.sort
-        for value in sort_keys(order, page.dataset_id)
-    ]
+    keys = [_Key(sort_key(order, page.dataset_id), partial(sort_terms, order=order)) for order in page.sort]
     if found is not None:
         score, _ = _scored(found, page.user_id, ranked=ranked)
-        keys.append(_Key(score, lambda value: value.desc(), lambda value: value))
+        keys.append(_Key(score, lambda value: [value.desc()], lambda value: value))
     elif page.user_id is not None:
         random = shuffled(dialect.current().number, page.user_id)
         keys.append(_Key(random, score=lambda value: 1.0 - sa.cast(value, sa.Double) / float(PRIME)))

@@ -68,7 +68,9 @@ class Searcher:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_tables, work)
             except sa.exc.DatabaseError as error:
-                _log.error("search index: a read failed (%s); it will be mended", error.orig)
+                # PostgreSQL's further lines show the statement, and what was searched for.
+                reason = (str(error.orig).splitlines() or [""])[0]
+                _log.error("search index: a read failed (%s); it will be mended", reason)
                 self._failed.set()
                 await asyncio.sleep(MEND_AFTER_S)
         raise HTTPException(503, "the search index could not be read and is being mended; try again in a moment")

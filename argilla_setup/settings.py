@@ -31,8 +31,8 @@ LOCAL_REDIS = "redis://localhost:6379/0"
 def configure(home: Home, *, redis_url: str | None, temporary: Path | None = None) -> None:
     """Set what Argilla reads from the environment when it is imported. Variables that are set already win.
 
-    A team's server is told its database, Redis and search engine by these variables; SecretError as `read_secrets`.
-    `temporary` is this process's folder for temporary files, emptied now; None is the server's.
+    `temporary` is this process's folder for temporary files, emptied now; None is the server's. A team's server is
+    told its database, Redis and search engine by these variables; SecretError as `read_secrets`.
     """
     read_secrets(os.environ)
     temporary = temporary or home.temporary

@@ -77,6 +77,7 @@ class SqliteDialect(Dialect):
     number = sa.literal_column(number_sql("records.id"), sa.Integer())
     # Without statistics SQLite takes an index that leads it to each wide row.
     suggestions = sa.table(quoted_name("suggestions AS suggested INDEXED BY lingo_values", quote=False))
+    repeats_sort_values = False
 
     def reader(self, index: Path, *, connections: int) -> Reader:
         return _AttachedReader(index, connections)
@@ -95,20 +96,23 @@ class SqliteDialect(Dialect):
         some = sa.select(sa.literal(1)).select_from(values).where(wanted)
         return some.correlate(*_owner(column)).exists()
 
-    def json_sort_values(self, column: Any, path: JsonPath, *, smallest: bool) -> list[Any]:
+    def json_sort_value(self, column: Any, path: JsonPath, *, smallest: bool) -> Any:
         values = _values(column, path)
         pick = sa.func.min if smallest else sa.func.max
         picked = sa.select(pick(values.c.atom)).select_from(values).correlate(*_owner(column)).scalar_subquery()
         # One value needs no table to be made of it, which is the dearer part of reading it.
         one = sa.func.json_extract(column, _written(path))
-        return [sa.case((sa.func.json_type(column, _written(path)) == "array", picked), else_=one)]
+        return sa.case((sa.func.json_type(column, _written(path)) == "array", picked), else_=one)
 
-    def response_sort_values(self, path: JsonPath, own: Iterable[Any], *, smallest: bool) -> list[Any]:
+    def response_sort_value(self, path: JsonPath, own: Iterable[Any], *, smallest: bool) -> Any:
         values = _values(Response.values, path)
         pick = sa.func.min if smallest else sa.func.max
         numeric = sa.func.max(values.c.type).in_(("integer", "real"))
         value = sa.case((numeric, sa.func.avg(values.c.atom)), else_=pick(values.c.atom))
-        return [sa.select(value).select_from(Response).join(values, sa.true()).where(*own)]
+        return sa.select(value).select_from(Response).join(values, sa.true()).where(*own)
+
+    def json_sort_terms(self, value: Any) -> list[Any]:
+        return [value]
 
     def json_atoms(self, column: Any, path: JsonPath) -> Any:
         return _values(column, path)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from argilla_setup import launcher
+from argilla_setup import launcher, team_secrets
 from lingo_hitl import __version__, backup_cli
 from lingo_hitl.accounts_cli import app as accounts_app
 from lingo_hitl.config import Project
@@ -116,6 +116,13 @@ app.command("migrate-server", rich_help_panel=SERVER)(backup_cli.migrate_server)
 
 
 app.add_typer(accounts_app, name="accounts", rich_help_panel=SERVER)
+
+
+@app.command(rich_help_panel=SERVER)
+def secrets(folder: Annotated[Path, typer.Argument(help="A folder of their own.", show_default=False)]) -> None:
+    """Make the secrets of a team's server, one file each; see docs/deploy.md."""
+    made = team_secrets.make(expanded(folder).absolute())
+    print(f"Made {len(made)} secrets in {folder}." if made else f"Nothing to do: {folder} has every secret.")
 
 
 @app.command(rich_help_panel=STAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,6 +10,16 @@ from pathlib import Path
 import pytest
 
 from argilla_setup import launcher
+from tests.argilla_setup.team_server import Team
+
+
+@pytest.fixture(scope="session")
+def team():
+    """A team's server with PostgreSQL and Redis, an owner and two annotators; one for the whole session."""
+    with contextlib.ExitStack() as stack:
+        team = Team(stack)
+        team.start()
+        yield team
 
 
 @pytest.fixture

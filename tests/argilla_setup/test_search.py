@@ -10,9 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.argilla_setup.postgres import running_postgres, running_redis
 from tests.argilla_setup.rest import CHAT, CUSTOM, TEXT, Rest, labels, rating
-from tests.argilla_setup.team_server import running_team_server, team_variables, temporary_folder
 
 pytestmark = pytest.mark.server
 
@@ -32,15 +30,9 @@ TOPICS = {"star": "sky", "school": "edu", "joined": "edu", "love": "song", "doct
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def searched_home(request):
     """The home of a server with Argilla's tables in SQLite, and of one with them in PostgreSQL."""
-    if request.param == "sqlite":
-        yield request.getfixturevalue("argilla_home")
-        return
-    with temporary_folder() as folder, running_postgres() as postgres, running_redis() as redis_url:
-        postgres.create_database("argilla")
-        variables = team_variables(folder, postgres, redis_url)
-        people = [argument for name in ("annotator1", "annotator2") for argument in ("--annotator", name)]
-        with running_team_server(folder, variables, *people) as home:
-            yield home
+    return (
+        request.getfixturevalue("argilla_home") if request.param == "sqlite" else request.getfixturevalue("team").home
+    )
 
 
 @pytest.fixture(scope="module")
