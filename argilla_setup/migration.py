@@ -60,6 +60,11 @@ def migrate(source: str, target: str, *, live: bool = False, dry_run: bool = Fal
         raise LauncherError(f"--from and --to are both {from_.shown}. Give two databases.")
     if not isinstance(from_, PostgresEnd) and not from_.database.is_file():
         raise LauncherError(f"{from_.database} is not there; Argilla's database was expected. Check --from.")
+    if isinstance(from_, HomeEnd) and not from_.home.is_ours():
+        raise LauncherError(
+            f"{from_.shown} was not made by `lingo-hitl up`. Stop its Argilla, and give sqlite:///{from_.database} as"
+            " --from."
+        )
     with contextlib.ExitStack() as held:
         if isinstance(from_, HomeEnd) and not live:
             held.enter_context(
@@ -183,6 +188,8 @@ def _converse(process: subprocess.Popen[str], task: dict[str, Any], log: Path, t
     with contextlib.suppress(BrokenPipeError), process.stdin as given:
         given.write(json.dumps(task))
     for line in process.stdout:
+        if not line.startswith("{"):
+            continue
         last = json.loads(line)
         if "step" in last:
             tell(last["step"], last["done"], last["whole"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from argilla_setup.errors import LauncherError
+from argilla_setup.migration import migrate
 from argilla_setup.migration_ends import HomeEnd, PostgresEnd, SqliteEnd, end_of
 
 SECRET = "p%40ss-word"
@@ -52,3 +53,16 @@ def test_what_is_none_of_them_is_told_without_its_password(given, word):
     assert word in text
     assert "\n" not in text
     assert SECRET not in text
+
+
+def test_ends_that_cannot_be_copied(tmp_path):
+    for source, target, word in (
+        (tmp_path / "home", tmp_path / "home", "are both"),
+        (tmp_path / "nowhere", tmp_path / "home", "is not there"),
+        (tmp_path / "stock", tmp_path / "home", f"give sqlite:///{tmp_path}/stock/argilla.db"),
+    ):
+        (tmp_path / "stock").mkdir(exist_ok=True)
+        (tmp_path / "stock" / "argilla.db").write_bytes(b"")
+        with pytest.raises(LauncherError, match=word):
+            migrate(str(source), str(target))
+    assert not (tmp_path / "home").exists()
