@@ -42,7 +42,7 @@ def status_of(place: Home) -> Status:
     free = shutil.disk_usage(place.path).free
     backup = _last_backup(place.last_backup)
     problems = [
-        *_missing_parts(place, parts, server, answers=answer is not None),
+        *_missing_parts(place, parts, recorded, answers=answer is not None),
         *([f"{place.database} cannot be read: {fault}. Restore it from a backup."] if fault else []),
         *_index_problems(index, running=answer is not None),
         *_job_problems(place, jobs, unsent),
@@ -93,12 +93,12 @@ def _part(name: str, found: running.Recorded | None) -> Part:
 
 
 def _missing_parts(
-    place: Home, parts: tuple[Part, ...], server: running.Recorded | None, *, answers: bool
+    place: Home, parts: tuple[Part, ...], recorded: dict[str, running.Recorded | None], *, answers: bool
 ) -> Iterator[str]:
     supervisor, *others = parts
     if not any(part.pid for part in parts):
         # A clean stop leaves no records.
-        if place.record("supervisor").exists() or place.record("server").exists():
+        if any(recorded.values()):
             reason = environment.told_error(place.start_log)
             cause = f": {reason}" if reason else ", or the machine was restarted"
             yield f"the server was not stopped by `lingo-hitl down`: it has ended{cause}. Run `lingo-hitl up`."
@@ -108,23 +108,25 @@ def _missing_parts(
     cure = f"it is started again now (log: {place.supervisor_log})" if supervisor.pid else "run `lingo-hitl up`"
     names = {"server": "the server", "worker": "the worker, which does background jobs,", "redis": "Redis"}
     for part in others:
-        # The worker follows the server: before that it is not missing.
-        if not part.pid and (part.name != "worker" or (answers and place.record("worker").exists())):
+        # At a start the worker follows the server, and has no record before.
+        if not part.pid and (part.name != "worker" or (answers and recorded["worker"])):
             yield f"{names[part.name]} has ended; {cure}"
-    if server and not answers:
-        if server.uptime_s is not None and server.uptime_s < STARTING_S:
-            after = f" anew, after {server.facts['last_end']}" if server.facts.get("last_end") else ""
-            yield f"the server is being started{after}"
-        else:
-            yield f"the server process {server.pid} does not answer at {server.url}; see {place.log}"
+    server = recorded["server"]
+    if server is None or answers or not parts[1].pid:
+        return
+    if server.uptime_s is not None and server.uptime_s < STARTING_S:
+        after = f" anew, after {server.facts['last_end']}" if server.facts.get("last_end") else ""
+        yield f"the server is being started{after}"
+    else:
+        yield f"the server process {server.pid} does not answer at {server.url}; see {place.log}"
 
 
 def _index_problems(index: Index, *, running: bool) -> Iterator[str]:
-    cure = "the server rebuilds it by itself" if running else "`lingo-hitl up` rebuilds it by itself"
+    when = "now" if running else "after `lingo-hitl up`"
     if index.state == "damaged":
-        yield f"the search index is damaged ({index.fault}); {cure}"
+        yield f"the search index is damaged ({index.fault}); the server rebuilds it by itself {when}"
     elif index.state == "behind":
-        yield f"the search index has {index.to_go:,} records to go: searches do not find them yet; {cure}"
+        yield f"searches may miss {index.to_go:,} new or changed records; the server indexes them by itself {when}"
 
 
 def _job_problems(place: Home, jobs: Jobs | None, unsent: int) -> Iterator[str]:
