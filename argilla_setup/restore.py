@@ -68,7 +68,7 @@ def refuse_newer(snapshot: Path, manifest: Manifest) -> None:
 def refuse_data(place: Home) -> None:
     """LauncherError where the home runs or holds a database, or a part of one."""
     now = launcher.status(place.path)
-    if now.running or now.pid is not None:
+    if now.running or any(part.pid is not None for part in now.parts):
         raise LauncherError(
             f"the server of {place.path} runs; a home without data was expected. Give another place with --home, or run"
             " `lingo-hitl down` and move that folder away."
