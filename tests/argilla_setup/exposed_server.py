@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from argilla_setup import app
@@ -42,13 +43,15 @@ def main() -> None:
     [served] = web_ui._static_folders(argilla_server.app)
     released = served.with_name("released")
     shutil.copytree(served, released)
+    started: set[int] = set()
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         if "end" in order:
             if order.get("stop"):
                 os.kill(order["end"], signal.SIGTERM)
-            print(os.waitstatus_to_exitcode(os.waitpid(order["end"], 0)[1]), flush=True)
+            print(end_of(order["end"]), flush=True)
+            started.discard(order["end"])
         elif "start" in order:
             # A start corrects the files, which it expects as they were released.
             shutil.rmtree(served)
@@ -59,9 +62,23 @@ def main() -> None:
                 os.environ.update(order.get("environment", {}))
                 place = ["--home", home, "--host", order["start"], "--port", port, "--redis", redis]
                 os._exit(app.main([*place, "--annotator", "annotator1", "--annotator", "annotator2"]))
+            started.add(child)
             print(child, flush=True)
         else:
             print(json.dumps(mismatches(Path(home))), flush=True)
+    for child in started:
+        os.kill(child, signal.SIGKILL)
+
+
+def end_of(child: int) -> int:
+    """The exit code of a process, which is ended after a minute: a start that should be refused may serve instead."""
+    for _ in range(600):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def mismatches(home: Path) -> list[str]:

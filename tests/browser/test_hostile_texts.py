@@ -244,6 +244,8 @@ def test_records(home, watched):
         group = left.pop(shown(watched.page, left))
         talk = watched.page.locator("[id^='fields-content-']").nth(2 * len(GROUPS[0]) + FEW + 1)
         assert SIGN in talk.inner_text(), f"one of {group!r} hid a text"
+        made = watched.page.locator("iframe").nth(0).content_frame.locator("img, svg, form, a, div[style]")
+        assert made.count() == 0, f"a field that shows texts as they are made HTML of {group!r}"
         watched.check(f"the record {group!r}")
         watched.click_all("[id^='fields-content-']")
         watched.check(f"what can be clicked in {group!r}")
