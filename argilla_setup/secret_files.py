@@ -44,7 +44,7 @@ def read_secrets(environment: MutableMapping[str, str]) -> None:
         SecretError: a file cannot be read or is empty, or a secret is given twice.
     """
     for name in NAMES:
-        file = environment.get(f"{name}_FILE")
+        file = environment.pop(f"{name}_FILE", None)
         if file:
             if environment.get(name):
                 raise SecretError(f"both {name} and {name}_FILE are set; expected one of them. Unset {name}.")
