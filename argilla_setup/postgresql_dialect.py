@@ -18,6 +18,7 @@ from argilla_server.search_engine import TermsFilter
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.orm import aliased
 
+from argilla_setup import fast_json
 from argilla_setup.dialect import Dialect, OutOfStep, Reader, Tables, known_number
 from argilla_setup.sqlite_dialect import attach
 from argilla_setup.user_order import DIGITS
@@ -79,7 +80,8 @@ class PostgresqlDialect(Dialect):
         element = elements.c.value
         order = element.asc() if smallest else element.desc()
         picked = sa.select(element).select_from(elements).correlate_except(elements).order_by(order).limit(1)
-        return sa.case((sa.func.jsonb_typeof(value) == "array", picked.scalar_subquery()), else_=value)
+        kind = sa.func.jsonb_typeof(value)
+        return sa.case((kind == "array", picked.scalar_subquery()), (kind != "null", value))
 
     def response_sort_value(self, path: JsonPath, own: Iterable[Any], *, smallest: bool) -> Any:
         pick = sa.func.min if smallest else sa.func.max
@@ -152,7 +154,9 @@ class _PairedReader(Reader):
     def __init__(self, index: Path, connections: int) -> None:
         # Connections that a restarted PostgreSQL has cut are noticed and made anew.
         sizes: dict[str, Any] = {"pool_size": connections, "max_overflow": 1}
-        self._argilla = sa.create_engine(database_url_sync(), pool_pre_ping=True, **sizes)
+        self._argilla = sa.create_engine(
+            database_url_sync(), pool_pre_ping=True, json_deserializer=fast_json.loads, **sizes
+        )
         across_threads = {"check_same_thread": False}
         self._side = sa.create_engine("sqlite://", poolclass=sa.QueuePool, connect_args=across_threads, **sizes)
         sa.event.listen(self._side, "connect", attach(index))

@@ -72,6 +72,17 @@ def sort_terms(value: Any, order: Order) -> list[ColumnElement[Any]]:
     return [term.nulls_last() for term in terms]
 
 
+def suggested_values(order: Order, dataset_id: UUID) -> Any:
+    """Select record_id and the value to sort by of each suggestion for the order's question."""
+    scope = order.scope
+    assert isinstance(scope, SuggestionFilterScope)
+    database = dialect.current()
+    value = _suggested_value(scope, smallest=order.order == SortOrder.asc)
+    of_question = database.suggested("question_id") == _question_id(scope.question, dataset_id)
+    columns = database.suggested("record_id").label("record_id"), value.label("value")
+    return sa.select(*columns).select_from(database.suggestions).where(of_question)
+
+
 # --- conditions -----------------------------------------------------------------------------------------------------
 
 
@@ -157,11 +168,7 @@ def _sort_value(scope: FilterScope, dataset_id: UUID, *, smallest: bool) -> Any:
     if isinstance(scope, MetadataFilterScope):
         return database.json_sort_value(Record.metadata_, (scope.metadata_property,), smallest=smallest)
     if isinstance(scope, SuggestionFilterScope):
-        column = database.suggested(_suggestion_property(scope))
-        if is_json(scope):
-            value = database.json_sort_value(column, (), smallest=smallest)
-        else:
-            value = database.by_code_point(column)
+        value = _suggested_value(scope, smallest=smallest)
         own = (
             database.suggested("record_id") == Record.id,
             database.suggested("question_id") == _question_id(scope.question, dataset_id),
@@ -175,6 +182,14 @@ def _sort_value(scope: FilterScope, dataset_id: UUID, *, smallest: bool) -> Any:
         picked = sa.func.min(status) if smallest else sa.func.max(status)
         return _of_record(sa.select(picked).select_from(Response).where(*own))
     raise ValueError(f"Cannot process request for search scope {scope}")
+
+
+def _suggested_value(scope: SuggestionFilterScope, *, smallest: bool) -> Any:
+    database = dialect.current()
+    column = database.suggested(_suggestion_property(scope))
+    if is_json(scope):
+        return database.json_sort_value(column, (), smallest=smallest)
+    return database.by_code_point(column)
 
 
 def is_json(scope: FilterScope) -> bool:

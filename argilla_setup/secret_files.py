@@ -29,6 +29,11 @@ NAMES = (
     OWNER_API_KEY,
 )
 """The variables that may be given as files."""
+_WITHIN_ADDRESSES = (
+    (REDIS_PASSWORD, "ARGILLA_REDIS_URL", ""),
+    (ELASTICSEARCH_PASSWORD, "ARGILLA_ELASTICSEARCH", "elastic"),
+)
+"""Passwords that Argilla takes within an address only: whose, and for which user where it names none."""
 DRIVERS_PASSWORD = "PGPASSWORD"
 """Where PostgreSQL's drivers look for a password that the address lacks."""
 
@@ -44,19 +49,16 @@ def read_secrets(environment: MutableMapping[str, str]) -> None:
         SecretError: a file cannot be read or is empty, or a secret is given twice.
     """
     for name in NAMES:
-        file = environment.get(f"{name}_FILE")
+        file = environment.pop(f"{name}_FILE", None)
         if file:
             if environment.get(name):
                 raise SecretError(f"both {name} and {name}_FILE are set; expected one of them. Unset {name}.")
             environment[name] = _read(Path(file), f"{name}_FILE")
     _split_database_url(environment)
-    for password, url, user in ((REDIS_PASSWORD, "ARGILLA_REDIS_URL", ""), (ELASTICSEARCH_PASSWORD, *_ELASTICSEARCH)):
+    for password, url, user in _WITHIN_ADDRESSES:
         if environment.get(password):
             environment[url] = _with_password(environment, url, environment[password], user)
             del environment[password]
-
-
-_ELASTICSEARCH = ("ARGILLA_ELASTICSEARCH", "elastic")
 
 
 def _read(file: Path, name: str) -> str:

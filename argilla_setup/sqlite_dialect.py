@@ -11,6 +11,7 @@ from argilla_server.models import Response
 from argilla_server.search_engine import TermsFilter
 from sqlalchemy.sql import quoted_name
 
+from argilla_setup import fast_json
 from argilla_setup.dialect import Dialect, OutOfStep, Reader, Tables, known_number
 from argilla_setup.user_order import number_sql
 
@@ -139,7 +140,9 @@ class SqliteDialect(Dialect):
 
 class _AttachedReader(Reader):
     def __init__(self, index: Path, connections: int) -> None:
-        self._engine = sa.create_engine(database_url_sync(), pool_size=connections, max_overflow=1)
+        self._engine = sa.create_engine(
+            database_url_sync(), json_deserializer=fast_json.loads, pool_size=connections, max_overflow=1
+        )
         sa.event.listen(self._engine, "connect", attach(index))
 
     @contextmanager
