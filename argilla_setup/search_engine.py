@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from argilla_setup.searcher import Searcher
 
 ENGINE_NAME = "embedded"
+FIRST_ASKED = 1000
+"""Of how many records most like a vector it is asked whether they pass a filter, before all that pass are collected."""
 
 
 @SearchEngine.register(ENGINE_NAME)
@@ -163,15 +165,22 @@ class EmbeddedSearchEngine(SearchEngine):
             if match is None and page.query is not None:
                 return SearchResponses(items=[], total=0)
             ids = passing_ids(page, match)
-            narrowed = match is not None or filter is not None
-            among = connection.execute(ids).scalars().all() if narrowed else None
             matrix = self._searcher.vectors.get(connection, settings_id, dimensions)
-            found = matrix.nearest(wanted, k=max_results, among=among, without=own_id)
-            if not narrowed:
+            found: list[tuple[str, float]] | None = None
+            if match is None:
+                # Most filters, such as "not answered yet", let most records pass: the best are asked about first.
+                count = max_results if filter is None else max(max_results, FIRST_ASKED)
+                best = matrix.nearest(wanted, k=count, among=None, without=own_id)
+                there = set(
+                    connection.execute(ids.where(Record.id.in_([UUID(record_id) for record_id, _ in best]))).scalars()
+                )
                 # A record deleted this moment may still have its vector here; Argilla cannot show what is not there.
-                alive = ids.where(Record.id.in_([UUID(record_id) for record_id, _ in found]))
-                there = set(connection.execute(alive).scalars())
-                found = [item for item in found if item[0] in there]
+                passing = [item for item in best if item[0] in there][:max_results]
+                if filter is None or len(passing) == max_results or len(best) < count:
+                    found = passing
+            if found is None:
+                among = connection.execute(ids).scalars()
+                found = matrix.nearest(wanted, k=max_results, among=among, without=own_id)
             items = [
                 SearchResponseItem(record_id=UUID(record_id), score=score)
                 for record_id, score in found

@@ -168,7 +168,7 @@ def _pages(server: Server, path: str, rows: int) -> Iterator[Line]:
         return {"query": {"text": {"q": query}}}
 
     def like(record: str, **more: Any) -> dict[str, Any]:
-        return {"query": {"vector": {"name": "meaning", "record_id": record, "max_results": 50}}, **more}
+        return {"query": {"vector": {"name": "meaning", "record_id": record}}, **more}
 
     with server.client() as owner, server.client("annotator1") as annotator:
         ids = [item["id"] for item in ok(owner.get(f"{path}/records", params={"limit": 10}))["items"]]
@@ -189,10 +189,11 @@ def _pages(server: Server, path: str, rows: int) -> Iterator[Line]:
             ("sort by suggestion score", SEARCH_MS, [{"sort": [{"scope": score, "order": "asc"}]}]),
             ("sort by time", SEARCH_MS, [{"sort": [{"scope": inserted, "order": "desc"}]}]),
             ("find similar, exact", SIMILAR_MS, [like(record) for record in ids]),
+            ("find similar in the pending queue", SIMILAR_MS, [like(record, **within(PENDING)) for record in ids]),
             ("find similar, filtered", SIMILAR_MS, [like(record, **within(somewhere[0])) for record in ids]),
         ]
         for what, limit_ms, asked in bodies:
-            mine = what.startswith("next")
+            mine = "pending" in what
             client, place = (annotator, f"me/{path}") if mine else (owner, path)
             include = ["suggestions", "responses"] if mine else ["suggestions"]
             ask = partial(client.post, f"{place}/records/search", params={"limit": 10, "include": include})
