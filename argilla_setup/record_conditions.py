@@ -90,6 +90,8 @@ def _record_condition(filter: TermsFilter | RangeFilter, name: str) -> ColumnEle
         parse = str
     if isinstance(filter, TermsFilter):
         return column.in_(_known(parse(value) for value in filter.values))
+    if name == "id":
+        raise UnprocessableEntityError("records cannot be filtered by a range of `id`; use `external_id` or a time")
     if name == "status":
         column, parse = sa.cast(column, sa.String), str
     parts = []
