@@ -7,13 +7,13 @@ or texts and vectors of records that are gone. At each start, and after a failed
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from argilla_setup.fast_json import loads
 from argilla_setup.side_index import IndexedRecord
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def _read(connection: sa.Connection, record_ids: list[str]) -> list[IndexedRecor
     for record_id, settings_id, updated_at, value in rows(
         "SELECT record_id, vector_settings_id, updated_at, value FROM vectors WHERE record_id IN :ids"
     ):
-        vectors.setdefault(record_id, []).append((settings_id, updated_at, json.loads(value)))
+        vectors.setdefault(record_id, []).append((settings_id, updated_at, loads(value)))
     return [
-        IndexedRecord(record_id, updated_at, json.loads(fields) or {}, tuple(vectors.get(record_id, ())))
+        IndexedRecord(record_id, updated_at, loads(fields) or {}, tuple(vectors.get(record_id, ())))
         for record_id, updated_at, fields in rows("SELECT id, updated_at, fields FROM records WHERE id IN :ids")
     ]
 
