@@ -70,6 +70,16 @@ def sort_term(value: Any, order: Order) -> ColumnElement[Any]:
     return term.nulls_last()
 
 
+def suggested_values(order: Order, dataset_id: UUID) -> Any:
+    """Select record_id and the value to sort by of each suggestion for the order's question."""
+    scope = order.scope
+    assert isinstance(scope, SuggestionFilterScope)
+    value = _suggested_value(scope, sa.func.min if order.order == SortOrder.asc else sa.func.max)
+    of_question = _suggested("question_id") == _question_id(scope.question, dataset_id)
+    columns = _suggested("record_id").label("record_id"), value.label("value")
+    return sa.select(*columns).select_from(_SUGGESTIONS).where(of_question)
+
+
 def json_values(column: Any, path: str) -> Any:
     """The values at a JSON path, one row each: the elements of a list, or the one value."""
     return sa.func.json_each(column, path).table_valued("value", "type", "atom")
@@ -210,9 +220,7 @@ def _sort_value(scope: FilterScope, dataset_id: UUID, *, smallest: bool) -> Any:
     if isinstance(scope, MetadataFilterScope):
         return _one_json_value(Record.metadata_, _path(scope.metadata_property), pick)
     if isinstance(scope, SuggestionFilterScope):
-        name = _suggestion_property(scope)
-        column = _suggested(name)
-        value = _one_json_value(column, "$", pick) if name in ("value", "score") else column
+        value = _suggested_value(scope, pick)
         own = (
             _suggested("record_id") == Record.id,
             _suggested("question_id") == _question_id(scope.question, dataset_id),
@@ -230,6 +238,12 @@ def _sort_value(scope: FilterScope, dataset_id: UUID, *, smallest: bool) -> Any:
             query = sa.select(value).select_from(Response).join(values, sa.true())
         return query.where(*own).correlate(Record).scalar_subquery()
     raise ValueError(f"Cannot process request for search scope {scope}")
+
+
+def _suggested_value(scope: SuggestionFilterScope, pick: Any) -> Any:
+    name = _suggestion_property(scope)
+    column = _suggested(name)
+    return _one_json_value(column, "$", pick) if name in ("value", "score") else column
 
 
 # --- values ---------------------------------------------------------------------------------------------------------

@@ -308,7 +308,9 @@ def test_sort_by_terms_puts_those_without_last(owner, dataset):
 
 
 def test_pages_follow_each_other(owner, annotator, dataset):
-    for more in ({"me": True}, {"sort": [{"scope": metadata("score"), "order": "desc"}]}, {"text": "한국 | cash"}):
+    scopes = (metadata("score"), suggestion("rating", "score"), suggestion("tags"), suggestion("rating", "agent"))
+    sorts = [{"sort": [{"scope": scope, "order": order}]} for scope in scopes for order in ("asc", "desc")]
+    for more in ({"me": True}, *sorts, {"text": "한국 | cash"}):
         whole = annotator.found(dataset, **more) if more.get("me") else owner.found(dataset, **more)
         client = annotator if more.get("me") else owner
         pages = [client.found(dataset, **more, offset=offset, limit=2) for offset in range(0, len(whole) + 2, 2)]
