@@ -143,6 +143,12 @@ def passing_ids(page: Page, match: TextMatch | None) -> Any:
     return _passing(sa.select(sa.type_coerce(Record.id, sa.String)), page, match and match.rows().cte("found"))
 
 
+def passing_among(page: Page, record_ids: Sequence[UUID]) -> Any:
+    """The same of those given ones, which are of the page's dataset: each is looked up, and no other is."""
+    statement = sa.select(sa.type_coerce(Record.id, sa.String)).where(Record.id.in_(record_ids))
+    return statement if page.filter is None else statement.where(condition(page.filter, page.dataset_id))
+
+
 def _by_text(connection: sa.Connection, page: Page, match: TextMatch) -> SearchResponses:
     rows = match.rows().subquery()
     score, order = _scored(rows, page.user_id, ranked=match.ranked)

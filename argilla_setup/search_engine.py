@@ -25,7 +25,7 @@ from argilla_server.search_engine import (
 
 from argilla_setup import searcher
 from argilla_setup.record_conditions import json_values
-from argilla_setup.record_search import Page, passing_ids, read_page, text_match
+from argilla_setup.record_search import Page, passing_among, passing_ids, read_page, text_match
 from argilla_setup.side_index import IndexedRecord, unit_vector
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from argilla_setup.searcher import Searcher
 
 ENGINE_NAME = "embedded"
-FIRST_ASKED = 1000
+FIRST_ASKED = 500
 """Of how many records most like a vector it is asked whether they pass a filter, before all that pass are collected."""
 
 
@@ -164,22 +164,20 @@ class EmbeddedSearchEngine(SearchEngine):
             match = text_match(connection, page.dataset_id, page.query) if page.query is not None else None
             if match is None and page.query is not None:
                 return SearchResponses(items=[], total=0)
-            ids = passing_ids(page, match)
             matrix = self._searcher.vectors.get(connection, settings_id, dimensions)
             found: list[tuple[str, float]] | None = None
             if match is None:
                 # Most filters, such as "not answered yet", let most records pass: the best are asked about first.
                 count = max_results if filter is None else max(max_results, FIRST_ASKED)
                 best = matrix.nearest(wanted, k=count, among=None, without=own_id)
-                there = set(
-                    connection.execute(ids.where(Record.id.in_([UUID(record_id) for record_id, _ in best]))).scalars()
-                )
+                asked = passing_among(page, [UUID(record_id) for record_id, _ in best])
+                there = set(connection.execute(asked).scalars())
                 # A record deleted this moment may still have its vector here; Argilla cannot show what is not there.
                 passing = [item for item in best if item[0] in there][:max_results]
                 if filter is None or len(passing) == max_results or len(best) < count:
                     found = passing
             if found is None:
-                among = connection.execute(ids).scalars()
+                among = connection.execute(passing_ids(page, match)).scalars()
                 found = matrix.nearest(wanted, k=max_results, among=among, without=own_id)
             items = [
                 SearchResponseItem(record_id=UUID(record_id), score=score)
