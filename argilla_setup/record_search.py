@@ -144,6 +144,12 @@ def passing_ids(tables: Tables, page: Page, match: TextMatch | None) -> Any:
     return _passing(sa.select(dialect.current().hex_id(Record.id)), page, _found(tables, match))
 
 
+def passing_among(page: Page, record_ids: Sequence[UUID]) -> Any:
+    """The same of those given ones, which are of the page's dataset: each is looked up, and no other is."""
+    statement = sa.select(dialect.current().hex_id(Record.id)).where(Record.id.in_(record_ids))
+    return statement if page.filter is None else statement.where(condition(page.filter, page.dataset_id))
+
+
 def _by_text(tables: Tables, page: Page, match: TextMatch) -> SearchResponses:
     rows = match.rows().subquery()
     score, order = _scored(rows, page.user_id, ranked=match.ranked)

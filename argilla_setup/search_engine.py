@@ -24,7 +24,7 @@ from argilla_server.search_engine import (
 )
 
 from argilla_setup import dialect, searcher
-from argilla_setup.record_search import Page, passing_ids, read_page, text_match
+from argilla_setup.record_search import Page, passing_among, passing_ids, read_page, text_match
 from argilla_setup.side_index import IndexedRecord, unit_vector, written_time
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from argilla_setup.searcher import Searcher
 
 ENGINE_NAME = "embedded"
-FIRST_ASKED = 1000
+FIRST_ASKED = 500
 """Of how many records most like a vector it is asked whether they pass a filter, before all that pass are collected."""
 
 
@@ -167,11 +167,10 @@ class EmbeddedSearchEngine(SearchEngine):
             matrix = self._searcher.vectors.get(tables.side, settings_id, dimensions)
             found: list[tuple[str, float]] | None = None
             if match is None:
-                ids = passing_ids(tables, page, match)
                 # Most filters, such as "not answered yet", let most records pass: the best are asked about first.
                 count = max_results if filter is None else max(max_results, FIRST_ASKED)
                 best = matrix.nearest(wanted, k=count, among=None, without=own_id)
-                asked = ids.where(Record.id.in_([UUID(record_id) for record_id, _ in best]))
+                asked = passing_among(page, [UUID(record_id) for record_id, _ in best])
                 there = set(tables.argilla.execute(asked).scalars())
                 # A record deleted this moment may still have its vector here; Argilla cannot show what is not there.
                 passing = [item for item in best if item[0] in there][:max_results]

@@ -56,6 +56,7 @@ def apply(version: str) -> bool:
     # What is in memory now stays: looking through it for garbage stops all requests for a tenth of a second.
     gc.collect()
     gc.freeze()
+    _log.info("Argilla's slow parts are replaced")
     return True
 
 

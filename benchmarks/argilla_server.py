@@ -55,7 +55,8 @@ SIMILAR_MS = 120
 MEMORY_MB = 1_500
 SUBMIT_MS = 500
 TIMES_LESS = 3
-ANSWERS_EACH = 30
+TURNS = 3
+"""How often each annotator takes ten records."""
 REPEATS = 40
 SPAWN = multiprocessing.get_context("spawn")
 PENDING = {"type": "terms", "scope": {"entity": "response", "property": "status"}, "values": ["pending"]}
@@ -110,10 +111,10 @@ def measure(sizes: tuple[int, ...] | list[int], stock_rows: int, home: Path | No
         for rows in sizes:
             there = rows_in(server, path)
             if there < rows:
-                yield _pushed(*fill(server, path, there, rows), rows=rows, stock=stock)
-            yield from _pages(server, path, rows)
-        yield from _crowd(server, path, rows_in(server, path))
-        yield from _starts(server, path)
+                yield pushed_line(*fill(server, path, there, rows), rows=rows, stock=stock)
+            yield from pages(server, path, rows)
+        yield from crowd(server, path, rows_in(server, path))
+        yield from starts(server, path)
 
 
 def table(lines: list[Line], sizes: tuple[int, ...] | list[int]) -> Table:
@@ -144,7 +145,7 @@ def _server(*, speedups: bool, home: Path | None = None) -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _pushed(cpu_ms: float, times: list[float], *, rows: int, stock: float | None) -> Line:
+def pushed_line(cpu_ms: float, times: list[float], *, rows: int, stock: float | None) -> Line:
     line = Line(f"push {BATCH} records, up to {rows:,}", times, cpu_ms)
     if stock is not None:
         line.figure, line.target = f"{stock / cpu_ms:.1f}x less CPU than stock", f">= {TIMES_LESS}x less CPU"
@@ -152,7 +153,7 @@ def _pushed(cpu_ms: float, times: list[float], *, rows: int, stock: float | None
     return line
 
 
-def _pages(server: Server, path: str, rows: int) -> Iterator[Line]:
+def pages(server: Server, path: str, rows: int, *, repeats: int = REPEATS) -> Iterator[Line]:
     """What a labeler's page and a script ask for, one request after the other."""
     words = Corpus().words
     length = {"entity": "metadata", "metadata_property": "length"}
@@ -168,7 +169,7 @@ def _pages(server: Server, path: str, rows: int) -> Iterator[Line]:
         return {"query": {"text": {"q": query}}}
 
     def like(record: str, **more: Any) -> dict[str, Any]:
-        return {"query": {"vector": {"name": "meaning", "record_id": record, "max_results": 50}}, **more}
+        return {"query": {"vector": {"name": "meaning", "record_id": record}}, **more}
 
     with server.client() as owner, server.client("annotator1") as annotator:
         ids = [item["id"] for item in ok(owner.get(f"{path}/records", params={"limit": 10}))["items"]]
@@ -189,17 +190,18 @@ def _pages(server: Server, path: str, rows: int) -> Iterator[Line]:
             ("sort by suggestion score", SEARCH_MS, [{"sort": [{"scope": score, "order": "asc"}]}]),
             ("sort by time", SEARCH_MS, [{"sort": [{"scope": inserted, "order": "desc"}]}]),
             ("find similar, exact", SIMILAR_MS, [like(record) for record in ids]),
+            ("find similar in the pending queue", SIMILAR_MS, [like(record, **within(PENDING)) for record in ids]),
             ("find similar, filtered", SIMILAR_MS, [like(record, **within(somewhere[0])) for record in ids]),
         ]
         for what, limit_ms, asked in bodies:
-            mine = what.startswith("next")
+            mine = "pending" in what
             client, place = (annotator, f"me/{path}") if mine else (owner, path)
             include = ["suggestions", "responses"] if mine else ["suggestions"]
             ask = partial(client.post, f"{place}/records/search", params={"limit": 10, "include": include})
             # The first request of a kind reads what the later ones find in memory.
             first = timed(lambda ask=ask, body=asked[0]: ok(ask(json=body)))
             before = server.cpu_s()
-            times = [timed(lambda ask=ask, body=body: ok(ask(json=body))) for body in (asked * REPEATS)[:REPEATS]]
+            times = [timed(lambda ask=ask, body=body: ok(ask(json=body))) for body in (asked * repeats)[:repeats]]
             cpu = (server.cpu_s() - before) * 1000 / len(times)
             yield Line(f"{what}, {rows:,}", times, cpu, f"first {first:.0f} ms").within(limit_ms)
     used = server.memory_mb()
@@ -211,10 +213,10 @@ def _pages(server: Server, path: str, rows: int) -> Iterator[Line]:
     )
 
 
-def _crowd(server: Server, path: str, rows: int) -> Iterator[Line]:
-    """Ten annotators take their next records and submit, while a script pushes 500 records at a time."""
+def crowd(server: Server, path: str, rows: int, *, people: int = CROWD, turns: int = TURNS) -> Iterator[Line]:
+    """Annotators take ten records and submit them, and again, while a script pushes 500 records at a time."""
     submits: list[float] = []
-    pages: list[float] = []
+    taken: list[float] = []
     faults: list[str] = []
     done, pushed, failed = SPAWN.Event(), SPAWN.Value("q", 0), SPAWN.Value("q", 0)
     # In a process of its own, as a script is: within one process, its work would hold up those whom we measure.
@@ -222,7 +224,7 @@ def _crowd(server: Server, path: str, rows: int) -> Iterator[Line]:
 
     def annotate(name: str) -> None:
         with server.client(name) as client:
-            for _ in range(ANSWERS_EACH // 10):
+            for _ in range(turns):
                 answers: list[dict[str, Any]] = []
 
                 def page(answers: list[dict[str, Any]] = answers) -> httpx.Response:
@@ -231,7 +233,7 @@ def _crowd(server: Server, path: str, rows: int) -> Iterator[Line]:
                     answers.extend(reply.json()["items"] if reply.is_success else [])
                     return reply
 
-                pages.append(timed(lambda page=page: _noted(faults, page)))
+                taken.append(timed(lambda page=page: _noted(faults, page)))
                 for item in answers:
                     url = f"records/{item['record']['id']}/responses"
                     body = {"values": {"rating": {"value": 4}}, "status": "submitted"}
@@ -240,30 +242,30 @@ def _crowd(server: Server, path: str, rows: int) -> Iterator[Line]:
                     # A person reads before answering; without a pause ten clients would measure one queue's length.
                     time.sleep(0.5)
 
-    people = [threading.Thread(target=annotate, args=(f"annotator{number}",)) for number in range(1, CROWD + 1)]
+    threads = [threading.Thread(target=annotate, args=(f"annotator{number}",)) for number in range(1, people + 1)]
     pusher.start()
     while not pushed.value:
         time.sleep(0.1)
     before = server.cpu_s()
-    for thread in people:
+    for thread in threads:
         thread.start()
-    for thread in people:
+    for thread in threads:
         thread.join()
     busy = server.cpu_s() - before
     done.set()
     pusher.join()
     count = len(faults) + failed.value
-    line = Line(f"{CROWD} annotators submit during a push", submits).within(SUBMIT_MS)
+    line = Line(f"{people} annotators submit during a push", submits).within(SUBMIT_MS)
     line.figure = f"{count} errors, {pushed.value:,} rows pushed" + (f"; first: {faults[0]}" if faults else "")
     line.target += ", no error"
     line.met = line.met and not count
     yield line
-    yield Line(f"{CROWD} annotators take their next page", pages, figure=f"server CPU {busy:.0f} s in all")
+    yield Line(f"{people} annotators take their next page", taken, figure=f"server CPU {busy:.0f} s in all")
     used, most = server.memory_mb(), server.memory_mb("VmHWM")
     yield Line("memory after that", figure=f"{used:,.0f} MB, {most:,.0f} MB at most")
 
 
-def _starts(server: Server, path: str) -> Iterator[Line]:
+def starts(server: Server, path: str) -> Iterator[Line]:
     """With an index that is in step, and with none: the server then answers while it builds a new one."""
     rows = rows_in(server, path)
     server.stop()

@@ -95,3 +95,25 @@ def test_models_of_the_real_sizes_are_measured_by_code_that_runs_on_a_cpu(tmp_pa
     found = measure(rows=str(tmp_path / "rows.jsonl"), folder=str(tmp_path), device="cpu", tiny=True)
     for stage in ("perplexity", "embedding"):
         assert 0 < found[stage]["FLOPs a second"] < found["matrix"]
+
+
+@pytest.mark.server
+def test_the_benchmark_of_the_server_runs_and_tells_what_is_met(argilla_home):
+    from benchmarks import argilla_server
+    from benchmarks.argilla_load import Server, dataset_of, fill, rows_in
+
+    server = Server(argilla_home)
+    path = dataset_of(server)
+    cost, times = fill(server, path, 0, 40)
+    lines = [argilla_server.pushed_line(cost, times, rows=40, stock=10 * cost)]
+    assert (lines[0].figure, lines[0].met) == ("10.0x less CPU than stock", True)
+    lines += argilla_server.pages(server, path, 40, repeats=2)
+    busy = list(argilla_server.crowd(server, path, 40, people=2, turns=1))
+    assert "0 errors" in busy[0].figure
+    assert rows_in(server, path) > 40, "a script pushed meanwhile"
+    missed = argilla_server.Line("slow", [10.0, 2000.0]).within(100)
+    assert missed.met is False
+    table = argilla_server.table([*lines, *busy, missed], (40,))
+    assert table.row_count == len(lines) + len(busy) + 1
+    with server.client() as owner:
+        owner.delete(path)

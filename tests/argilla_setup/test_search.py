@@ -316,7 +316,9 @@ def test_sort_by_terms_puts_those_without_last(owner, dataset):
 
 
 def test_pages_follow_each_other(owner, annotator, dataset):
-    for more in ({"me": True}, {"sort": [{"scope": metadata("score"), "order": "desc"}]}, {"text": "한국 | cash"}):
+    scopes = (metadata("score"), suggestion("rating", "score"), suggestion("tags"), suggestion("rating", "agent"))
+    sorts = [{"sort": [{"scope": scope, "order": order}]} for scope in scopes for order in ("asc", "desc")]
+    for more in ({"me": True}, *sorts, {"text": "한국 | cash"}):
         whole = annotator.found(dataset, **more) if more.get("me") else owner.found(dataset, **more)
         client = annotator if more.get("me") else owner
         pages = [client.found(dataset, **more, offset=offset, limit=2) for offset in range(0, len(whole) + 2, 2)]
@@ -364,6 +366,37 @@ def test_similar_to_a_vector_with_filters_and_text(owner, annotator, dataset):
     assert annotator.found(dataset, vector=vector, filters=own, me=True) == ["love", "star"]
     assert owner.found(dataset, vector=vector, limit=2) == ["mixed", "hanja"]
     assert owner.found(dataset, vector=vector, offset=2, limit=2) == ["laugh", "doctor"]
+
+
+def test_similar_among_many_is_exact_whether_a_filter_lets_few_or_most_pass(owner, annotator):
+    dataset = owner.create_dataset(
+        f"many-{uuid.uuid4().hex[:6]}",
+        fields={"t": TEXT},
+        questions={"rating": rating()},
+        metadata={"n": "integer"},
+        vectors={"v": 2},
+    )
+    # The larger the number, the less like [1, 0].
+    items = [
+        {"external_id": str(n), "fields": {"t": "글"}, "metadata": {"n": n}, "vectors": {"v": [1.0, n / 1000]}}
+        for n in range(1500)
+    ]
+    for start in range(0, 1500, 500):
+        records = owner.upsert(dataset, items[start : start + 500])
+    annotator.answer(records[-1]["id"], {"rating": 3})
+    vector = {"name": "v", "value": [1.0, 0.0]}
+    most, few = [between(metadata("n"), ge=40)], [between(metadata("n"), ge=1490)]
+    assert owner.found(dataset, vector=vector, filters=most, limit=5) == [str(n) for n in range(40, 45)]
+    assert owner.found(dataset, vector=vector, filters=few, limit=5) == [str(n) for n in range(1490, 1495)]
+    assert owner.found(dataset, vector=vector, filters=[terms(metadata("n"), "1499")]) == ["1499"]
+    least = {**vector, "order": "least_similar"}
+    pending = [terms(response(property="status"), "pending")]
+    assert annotator.found(dataset, vector=least, filters=pending, me=True, limit=5) == [
+        str(n) for n in range(1498, 1493, -1)
+    ]
+    submitted = [terms(response(property="status"), "submitted")]
+    assert annotator.found(dataset, vector=vector, filters=submitted, me=True) == ["1499"]
+    owner("DELETE", f"/datasets/{dataset}")
 
 
 def test_a_vector_of_the_wrong_length_is_refused_with_a_reason(owner, dataset):

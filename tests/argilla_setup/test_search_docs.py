@@ -147,6 +147,7 @@ def test_times_progress_and_what_is_refused(owner, argilla_home):
     for scope in (
         {"entity": "suggestion", "question": "rating", "property": "agent"},
         {"entity": "response", "property": "status"},
+        {"entity": "record", "property": "id"},
     ):
         refused = {"filters": {"and": [{"type": "range", "scope": scope, "ge": 1}]}}
         reply = owner.client.post(f"/api/v1/datasets/{dataset}/records/search", json=refused)

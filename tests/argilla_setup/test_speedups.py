@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 
 import pytest
 
-from argilla_setup import environment
 from tests.argilla_setup.rest import CHAT, CUSTOM, TEXT, Rest, labels, rating
 
 pytestmark = pytest.mark.server
@@ -17,16 +15,9 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 
 
 def test_the_functions_that_are_replaced_are_those_that_were_read(argilla_home):
-    code = "import argilla_server; from argilla_setup import speedups; print(speedups.differing())"
-    ended = subprocess.run(
-        [environment.python_of(environment.location()), "-c", code],
-        env={"PYTHONPATH": str(argilla_home / "run" / "code"), "HF_HUB_OFFLINE": "1", "HOME": str(argilla_home)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ended.stdout.strip() == "[]"
-    assert "left slow" not in (argilla_home / "logs" / "server.log").read_text()
+    log = (argilla_home / "logs" / "server.log").read_text()
+    assert "left slow" not in log, "the log names the functions whose source is another one"
+    assert "slow parts are replaced" in log
 
 
 def exchange(home):
