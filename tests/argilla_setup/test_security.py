@@ -20,6 +20,7 @@ import pytest
 from argilla_setup import environment, launcher, redis_process
 from argilla_setup.attempts import ADDRESS, PAIR
 from argilla_setup.home import Home
+from tests.argilla_setup.awaiting import await_
 from tests.argilla_setup.rest import TEXT, Rest, rating
 from tests.conftest import free_port
 
@@ -183,7 +184,8 @@ def server(home, tmp_path):
     """Starts of a server that others can reach, as often as need be, by one process that has imported Argilla once."""
     place = Home(home)
     place.prepare()
-    redis, address = redis_process.start(place, environment.location())
+    address = redis_process.choose_socket(place)
+    redis = redis_process.start(place, environment.location(), address)
     python = environment.python_of(environment.location())
     arguments = [home, free_port(), f"unix://{address}?db=0", tmp_path / "asked"]
     with socket.create_server(("127.0.0.1", 0)) as proxy:
@@ -225,7 +227,7 @@ def server(home, tmp_path):
 def test_a_server_for_others(home, server, tmp_path):
     """It needs credentials that are worth the name, keeps its files to itself, and calls nobody."""
     started = server(start="0.0.0.0", environment={"LINGO_HITL_TRUSTED_PROXIES": "127.0.0.1, 10.9.0.0/16"})
-    launcher._await_ready(Home(home), launcher.ProcessRecord.of(started), server.url, say=print)
+    await_(lambda: launcher._answers_as_ours(Home(home), server.url), "the server")
     rest = Rest(home)
     rest("GET", "/status")
     dataset = rest.create_dataset("d", fields={"t": TEXT}, questions={"rating": rating()})
