@@ -244,7 +244,7 @@ def crowd(server: Server, path: str, rows: int, *, people: int = CROWD, turns: i
 
     threads = [threading.Thread(target=annotate, args=(f"annotator{number}",)) for number in range(1, people + 1)]
     pusher.start()
-    while not pushed.value:
+    while not pushed.value and pusher.is_alive():
         time.sleep(0.1)
     before = server.cpu_s()
     for thread in threads:
