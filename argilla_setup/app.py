@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from argilla_setup.accounts.owner_sign_in import OwnerSignIn
 from argilla_setup.addresses import url_of, why_not_free
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
-from argilla_setup.owner_sign_in import OwnerSignIn
 from argilla_setup.secret_files import SecretError
 from argilla_setup.settings import configure, configure_logging
 
@@ -57,9 +57,10 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     from argilla_server.database import SyncSessionLocal, async_engine, sync_engine
     from argilla_server.settings import settings
 
-    from argilla_setup import kept_jobs, search_engine, searcher, speedups
-    from argilla_setup.accounts import ensure_accounts
-    from argilla_setup.hardening import HardeningError, hardened, refuse_if_exposed, trusted_proxies
+    from argilla_setup.accounts.accounts import ensure_accounts
+    from argilla_setup.patches import kept_jobs, speedups
+    from argilla_setup.search import search_engine, searcher
+    from argilla_setup.security.hardening import HardeningError, hardened, refuse_if_exposed, trusted_proxies
 
     configure_logging(home.log)
     if settings.database_is_sqlite:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from argilla_setup import environment, log_files, running
+from argilla_setup.accounts.credentials_file import CredentialsFile
 from argilla_setup.addresses import choose_port, url_of
-from argilla_setup.credentials_file import CredentialsFile
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error, read_json
 from argilla_setup.processes import spawn

@@ -11,8 +11,9 @@ import shutil
 import sqlite3
 from typing import TYPE_CHECKING
 
-from argilla_setup import environment, redis_process, running, side_file
+from argilla_setup import environment, redis_process, running
 from argilla_setup.home import MIN_FREE_BYTES, Home, read_json
+from argilla_setup.search import side_file
 from argilla_setup.server_state import Backup, Counts, Index, Part, Status
 
 if TYPE_CHECKING:

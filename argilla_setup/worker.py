@@ -154,8 +154,9 @@ class Loop:
         from argilla_server.jobs import dataset_jobs, hub_jobs, webhook_jobs  # noqa: F401
         from argilla_server.settings import settings
 
-        from argilla_setup import record_statuses, searcher, speedups  # the engine is registered when it is imported
         from argilla_setup.app import configure_sqlite
+        from argilla_setup.patches import record_statuses, speedups  # the engine is registered when it is imported
+        from argilla_setup.search import searcher  # the engine is registered when it is imported
 
         os.environ[searcher.INDEX_VARIABLE] = str(self._home.index)
         if settings.database_is_sqlite:

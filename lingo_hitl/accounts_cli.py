@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from argilla_setup import accounts_client, launcher
+from argilla_setup import launcher
+from argilla_setup.accounts import client as accounts_client
 from lingo_hitl.project_file import expanded
 
 app = typer.Typer(help="Who may sign in to Argilla, in what role, in which workspaces.", no_args_is_help=True)

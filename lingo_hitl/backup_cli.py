@@ -14,10 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from argilla_setup import backup as taking
-from argilla_setup import launcher, migration, snapshot_proof
-from argilla_setup import restore as restoring
-from argilla_setup.snapshot import MANIFEST, Tell, described
+from argilla_setup import launcher
+from argilla_setup.backup import backup as taking
+from argilla_setup.backup import proof as snapshot_proof
+from argilla_setup.backup import restore as restoring
+from argilla_setup.backup.snapshot import MANIFEST, Tell, described
+from argilla_setup.migration import migrate as migration
 from lingo_hitl.progress import Advance, progress
 from lingo_hitl.project_file import expanded
 

@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from argilla_setup import launcher, team_secrets
+from argilla_setup import launcher
+from argilla_setup.team import team_secrets
 from lingo_hitl import __version__, backup_cli
 from lingo_hitl.accounts_cli import app as accounts_app
 from lingo_hitl.config import Project

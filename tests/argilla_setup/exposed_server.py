@@ -38,7 +38,10 @@ def main() -> None:
     import argilla_server
     import uvicorn  # noqa: F401
 
-    from argilla_setup import accounts, hardening, search_engine, speedups, web_ui  # noqa: F401
+    from argilla_setup.accounts import accounts  # noqa: F401
+    from argilla_setup.patches import speedups  # noqa: F401
+    from argilla_setup.search import search_engine  # noqa: F401
+    from argilla_setup.security import hardening, web_ui  # noqa: F401
 
     [served] = web_ui._static_folders(argilla_server.app)
     released = served.with_name("released")
@@ -86,7 +89,7 @@ def mismatches(home: Path) -> list[str]:
     from argilla_server import app as argilla
     from argilla_server.api.routes import api_v1
 
-    from argilla_setup import hardening, sign_in
+    from argilla_setup.security import hardening, sign_in
 
     said = []
     for attempt in (

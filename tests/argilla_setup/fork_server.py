@@ -29,7 +29,10 @@ def main() -> None:
     import argilla_server
     import uvicorn  # noqa: F401
 
-    from argilla_setup import accounts, hardening, search_engine, speedups  # noqa: F401
+    from argilla_setup.accounts import accounts  # noqa: F401
+    from argilla_setup.patches import speedups  # noqa: F401
+    from argilla_setup.search import search_engine  # noqa: F401
+    from argilla_setup.security import hardening
 
     # The web UI is 14 MB that each start would copy and correct again; nobody looks at it here.
     hardening.web_ui.harden = lambda app, version: ()
@@ -61,7 +64,7 @@ def _recompute_statuses(home: Home, dataset_id: UUID) -> int:
     """The job that Argilla's worker runs, in a process of its own beside the server."""
     from argilla_server.jobs.dataset_jobs import update_dataset_records_status_job
 
-    from argilla_setup import searcher
+    from argilla_setup.search import searcher
 
     os.environ[searcher.INDEX_VARIABLE] = str(home.index)
     asyncio.run(update_dataset_records_status_job(dataset_id))

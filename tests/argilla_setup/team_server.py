@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import yaml
 
-from argilla_setup import environment, team_secrets
+from argilla_setup import environment
+from argilla_setup.team import team_secrets
 from tests.argilla_setup.postgres import Postgres, running_postgres, running_redis
 from tests.conftest import free_port
 

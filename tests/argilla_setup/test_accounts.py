@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from argilla_setup import accounts_client, launcher
+from argilla_setup import launcher
+from argilla_setup.accounts import client as accounts_client
 from argilla_setup.errors import LauncherError
 from lingo_hitl.cli import main
 from tests.argilla_setup.rest import TEXT, Rest, rating

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from argilla_setup.accounts_file import AccountsFileError, WantedUser, parse
+from argilla_setup.accounts.accounts_file import AccountsFileError, WantedUser, parse
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "accounts.yaml"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from argilla_setup.attempts import ADDRESS, NAME, PAIR, Attempts
+from argilla_setup.security.attempts import ADDRESS, NAME, PAIR, Attempts
 
 
 class Clock:

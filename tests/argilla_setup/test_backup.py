@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from argilla_setup.backup import backup
+from argilla_setup.backup.restore import restore
+from argilla_setup.backup.snapshot import Manifest, argilla_version
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
-from argilla_setup.restore import restore
-from argilla_setup.snapshot import Manifest, argilla_version
 from argilla_setup.table_digest import TableContent
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +139,7 @@ def test_keep_deletes_older_snapshots_of_this_home_and_nothing_else(home, tmp_pa
 
 def test_what_a_killed_backup_left_is_cleared_away_by_the_next(home, tmp_path):
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom argilla_setup.backup import backup\n"
+        "import os, sys\nfrom pathlib import Path\nfrom argilla_setup.backup.backup import backup\n"
         "backup(Path(sys.argv[1]), Path(sys.argv[2]), tell=lambda *_: os.kill(os.getpid(), 9))"
     )
     killed = subprocess.run([sys.executable, "-c", script, home.path, tmp_path / "snapshots"], cwd=ROOT, check=False)

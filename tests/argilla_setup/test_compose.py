@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from argilla_setup import environment, search_template, team_secrets
+from argilla_setup import environment
 from argilla_setup.errors import LauncherError
 from argilla_setup.secret_files import SecretError, read_secrets
+from argilla_setup.team import search_template, team_secrets
 from tests.argilla_setup.team_server import COMPOSE_FILE, compose
 
 SERVICES = compose()["services"]

@@ -8,7 +8,7 @@ import pytest
 
 from argilla_setup.errors import LauncherError
 from argilla_setup.migration import migrate
-from argilla_setup.migration_ends import HomeEnd, PostgresEnd, SqliteEnd, end_of
+from argilla_setup.migration.ends import HomeEnd, PostgresEnd, SqliteEnd, end_of
 
 SECRET = "p%40ss-word"
 

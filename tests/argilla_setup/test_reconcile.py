@@ -21,9 +21,10 @@ import httpx
 import numpy as np
 import pytest
 
-from argilla_setup import environment, launcher
-from argilla_setup.side_index import searchable_text, table_of, unit_vector
-from argilla_setup.text_tokens import index_tokens, joined_tokens
+from argilla_setup import environment, launcher, redis_process
+from argilla_setup.home import Home
+from argilla_setup.search.side_index import searchable_text, table_of, unit_vector
+from argilla_setup.search.text_tokens import index_tokens, joined_tokens
 from tests.argilla_setup.rest import CHAT, TEXT, Rest, rating
 from tests.conftest import free_port
 
@@ -37,10 +38,9 @@ DIMENSIONS = 16
 class Killable:
     """A server of the real application that starts in a fraction of a second, again and again; see fork_server."""
 
-    def __init__(self, home, port):
+    def __init__(self, home, port, redis):
         self.home = home
         self.log = home / "logs" / "fork.log"
-        redis = f"unix://{home}/run/redis.sock?db=0"
         command = [environment.python_of(environment.location()), Path(__file__).with_name("fork_server.py")]
         variables = {name: value for name, value in os.environ.items() if not name.startswith("ARGILLA_")}
         variables["PYTHONPATH"] = str(home / "run" / "code")
@@ -104,11 +104,14 @@ def killable():
     folder = Path(tempfile.mkdtemp(prefix="lh-"))
     home = folder / "home"
     server = launcher.up(home, port=free_port(), say=lambda line: None)
-    os.kill(server.pid, signal.SIGKILL)
-    until(lambda: not is_running(server.pid))
-    killable = Killable(home, int(server.url.rpartition(":")[2]))
+    launcher.down(home)
+    place = Home(home)
+    address = redis_process.choose_socket(place)
+    redis = redis_process.start(place, environment.location(), address)
+    killable = Killable(home, int(server.url.rpartition(":")[2]), f"unix://{address}?db=0")
     yield killable
     killable.close()
+    redis.stop(patience_s=5)
     launcher.remove(home)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from argilla_setup import environment, launcher, redis_process
-from argilla_setup.attempts import ADDRESS, PAIR
 from argilla_setup.home import Home
+from argilla_setup.security.attempts import ADDRESS, PAIR
 from tests.argilla_setup.awaiting import await_
 from tests.argilla_setup.rest import TEXT, Rest, rating
 from tests.conftest import free_port

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from argilla_setup.side_index import IndexedRecord, SideIndex, searchable_text, table_of, unit_vector
-from argilla_setup.text_match import to_fts5
+from argilla_setup.search.side_index import IndexedRecord, SideIndex, searchable_text, table_of, unit_vector
+from argilla_setup.search.text_match import to_fts5
 
 DATASET = "d" * 32
 A, B = "a" * 32, "b" * 32

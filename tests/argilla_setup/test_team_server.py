@@ -9,8 +9,9 @@ import uuid
 import httpx
 import pytest
 
-from argilla_setup import accounts_client, launcher
-from argilla_setup.attempts import PAIR
+from argilla_setup import launcher
+from argilla_setup.accounts import client as accounts_client
+from argilla_setup.security.attempts import PAIR
 from lingo_hitl.annotation.argilla_api import connect
 from lingo_hitl.annotation.pull import pull
 from lingo_hitl.annotation.push import push

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argilla_setup.fuzzy_words import distance, nearest
-from argilla_setup.text_match import columns_of, to_fts5
-from argilla_setup.text_query import MAX_QUERY_CHARACTERS, QueryError
-from argilla_setup.text_tokens import index_tokens, joined_tokens, normalize
+from argilla_setup.search.fuzzy_words import distance, nearest
+from argilla_setup.search.text_match import columns_of, to_fts5
+from argilla_setup.search.text_query import MAX_QUERY_CHARACTERS, QueryError
+from argilla_setup.search.text_tokens import index_tokens, joined_tokens, normalize
 
 SYLLABLES = "한국어의별은는을교육사랑나하늘바다"
 korean = st.text(alphabet=SYLLABLES, min_size=1, max_size=8)

@@ -8,7 +8,7 @@ import uuid
 
 import numpy as np
 
-from argilla_setup.user_order import PRIME, number_of, number_sql, shuffled
+from argilla_setup.search.user_order import PRIME, number_of, number_sql, shuffled
 
 RECORDS = 100
 USERS = 20_000

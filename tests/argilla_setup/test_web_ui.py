@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 from argilla_setup import environment, launcher
-from argilla_setup.attempts import PAIR
+from argilla_setup.security.attempts import PAIR
 from tests.argilla_setup.rest import TEXT, Rest, rating
 
 pytestmark = pytest.mark.server

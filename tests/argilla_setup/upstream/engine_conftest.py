@@ -20,8 +20,8 @@ from argilla_server.models.base import DatabaseModel
 from argilla_server.settings import settings
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from argilla_setup import reconcile, searcher
-from argilla_setup.search_engine import EmbeddedSearchEngine
+from argilla_setup.search import reconcile, searcher
+from argilla_setup.search.search_engine import EmbeddedSearchEngine
 from tests.database import TestSession, set_task
 
 

@@ -1,0 +1,1 @@
+"""Snapshots of a home: taken, proven to restore, put back."""

@@ -1,0 +1,1 @@
+"""One Argilla's tables copied to another: SQLite or PostgreSQL."""

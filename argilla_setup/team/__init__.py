@@ -1,0 +1,1 @@
+"""What the compose file's one-shot services run, and its secrets."""
