@@ -28,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, passwords incl
 
 @app.command()
 def apply(
-    file: Annotated[Path, typer.Argument(help="An accounts.yaml; see docs/accounts.yaml.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="An accounts.yaml; see configs/accounts.yaml.", show_default=False)],
     home: Home = None,
     url: Url = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,

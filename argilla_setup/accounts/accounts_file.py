@@ -80,7 +80,7 @@ class _Reader:
             problem = " ".join(str(error).split())[:200]
             raise AccountsFileError(f"{self.place} is not YAML: {problem}. Correct the file.") from None
         if root is None:
-            raise AccountsFileError(f"{self.place} is empty; `users:` was expected. Example: docs/accounts.yaml.")
+            raise AccountsFileError(f"{self.place} is empty; `users:` was expected. Example: configs/accounts.yaml.")
         top = self._mapping(root, ("workspaces", "users"), "the file")
         workspaces = self._names(top["workspaces"], "workspaces") if "workspaces" in top else (WORKSPACE,)
         if "users" not in top:

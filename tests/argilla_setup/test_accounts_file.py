@@ -9,7 +9,7 @@ import pytest
 
 from argilla_setup.accounts.accounts_file import AccountsFileError, WantedUser, parse
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "accounts.yaml"
+EXAMPLE = Path(__file__).parents[2] / "configs" / "accounts.yaml"
 
 
 def test_the_example_in_the_docs():
