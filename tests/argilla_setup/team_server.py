@@ -48,7 +48,7 @@ def team_variables(folder: Path, postgres: Postgres, redis_url: str, **more: str
             variables[name] = functools.reduce(lambda text, pair: text.replace(*pair), here.items(), value)
     # The one part that cannot be had here.
     variables["ARGILLA_SEARCH_ENGINE"] = "embedded"
-    variables["FORWARDED_ALLOW_IPS"] = "127.0.0.1"
+    variables["LINGO_HITL_TRUSTED_PROXIES"] = "127.0.0.1"
     variables["PYTHONPATH"] = str(folder / "code")
     return {**variables, "PYTHONUNBUFFERED": "1", **more}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from argilla_setup.backup import backup
+from argilla_setup.backup.backup import backup
 from argilla_setup.backup.restore import restore
 from argilla_setup.backup.snapshot import Manifest, argilla_version
 from argilla_setup.errors import LauncherError

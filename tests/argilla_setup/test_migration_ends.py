@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from argilla_setup.errors import LauncherError
-from argilla_setup.migration import migrate
 from argilla_setup.migration.ends import HomeEnd, PostgresEnd, SqliteEnd, end_of
+from argilla_setup.migration.migrate import migrate
 
 SECRET = "p%40ss-word"
 

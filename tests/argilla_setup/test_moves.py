@@ -18,11 +18,11 @@ import pytest
 
 from argilla_setup import launcher
 from argilla_setup.accounts import client as accounts_client
-from argilla_setup.backup import backup
 from argilla_setup.backup import proof as snapshot_proof
+from argilla_setup.backup.backup import backup
 from argilla_setup.backup.restore import restore
 from argilla_setup.errors import LauncherError
-from argilla_setup.migration import migrate
+from argilla_setup.migration.migrate import migrate
 from tests.argilla_setup.postgres import running_postgres
 from tests.argilla_setup.rest import CHAT, CUSTOM, TEXT, Rest, labels, rating
 from tests.conftest import free_port

@@ -163,7 +163,7 @@ def test_another_argilla_is_refused(tmp_path):
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.br", "*.gz"))
 
     def harden(version, place):
-        program = "import sys, pathlib\nfrom argilla_setup import web_ui\n"
+        program = "import sys, pathlib\nfrom argilla_setup.security import web_ui\n"
         program += "print(len(web_ui.harden_files(pathlib.Path(sys.argv[2]), sys.argv[1])))"
         command = [python, "-c", program, version, str(place)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
