@@ -108,7 +108,9 @@ def normalised(replies):
             value = without_times(json.loads(reply))
             if path == "search":
                 # An annotator's order follows from ids, which two servers draw each for itself.
-                value["items"].sort(key=lambda item: item["record"]["fields"]["t"] or "")
+                value["items"].sort(
+                    key=lambda item: (item["record"]["fields"]["t"] or "", item["record"]["external_id"] or "")
+                )
                 value["items"] = [{**item, "query_score": None} for item in value["items"]]
             text = json.dumps(value, sort_keys=True, ensure_ascii=False)
         except ValueError:
