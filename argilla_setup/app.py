@@ -57,7 +57,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     from argilla_server.database import SyncSessionLocal, async_engine, sync_engine
     from argilla_server.settings import settings
 
-    from argilla_setup.accounts.accounts import ensure_accounts
+    from argilla_setup.accounts.first_accounts import ensure_accounts
     from argilla_setup.patches import kept_jobs, speedups
     from argilla_setup.search import search_engine, searcher
     from argilla_setup.security.hardening import HardeningError, hardened, refuse_if_exposed, trusted_proxies

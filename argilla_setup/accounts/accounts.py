@@ -1,15 +1,12 @@
-"""The users and workspaces of a server: those that every start makes, and those that an accounts.yaml asks for.
+"""The users and workspaces that an accounts.yaml asks for.
 
-credentials.json is written before the users are, and read again at each start: a start that is cut short between the
-two finds the same passwords next time, and a database that was lost gets the same accounts. Passwords of users from an
-accounts.yaml are told to the caller once and kept nowhere but, hashed, in the database.
+Their passwords are told to the caller once and kept nowhere but, hashed, in the database.
 
 Nobody is ever deleted: Argilla deletes a user's answers with the user. Who is deactivated keeps name and answers.
 """
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +17,10 @@ from sqlalchemy import delete, exists, func, select
 
 from argilla_setup.accounts.accounts_file import OWNER, WORKSPACE, WantedAccounts, WantedUser
 from argilla_setup.accounts.credentials_file import CredentialsFile
-from argilla_setup.accounts.owner_sign_in import OwnerSignIn
+from argilla_setup.accounts.new_users import new_key, new_password, new_user, workspace_named
 from argilla_setup.security.sign_in import DEACTIVATED, is_deactivated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -48,62 +44,6 @@ class Change:
     api_key: str | None = field(default=None, repr=False)
 
 
-def ensure_accounts(
-    session: Session, path: Path, *, annotators: Iterable[str], url: str, given: OwnerSignIn | None = None
-) -> None:
-    """Make `owner`, the `annotators` and the workspace exist, and write their sign-ins to the file `path` (0600).
-
-    Accounts made earlier stay, listed or not, and annotators whose sign-ins are known to be elsewhere are left alone.
-    A user who is in the database but whose password is not in `path` (the file was deleted) gets a new password, and
-    keeps the API key; a deactivated one stays so. Where file and database have two API keys, the file's is set.
-    `given` is the owner's sign-in where `path` holds none yet: what was changed later is not changed back.
-    `owner` is an owner who may sign in, whatever the database says: the toolkit works as `owner`.
-    """
-    kept = CredentialsFile.read(path)
-    users = {user.username: user for user in session.scalars(select(User))}
-    gone = {name for name, user in users.items() if is_deactivated(user) and name != OWNER}
-    kept.elsewhere |= gone
-    wanted = {OWNER: UserRole.owner, **dict.fromkeys(set(annotators) - kept.elsewhere, UserRole.annotator)}
-    for name in list(kept.accounts):
-        if name in gone:
-            del kept.accounts[name]
-        else:
-            wanted.setdefault(name, UserRole(kept.accounts[name]["role"]))
-    lost = [name for name in wanted if name not in kept.accounts and name in users]
-    if OWNER in users and is_deactivated(users[OWNER]) and OWNER not in lost:
-        lost.append(OWNER)
-    for name, role in wanted.items():
-        if name not in kept.accounts:
-            first = given if given and name == OWNER else OwnerSignIn()
-            kept.accounts[name] = {
-                "role": role.value,
-                "password": first.password or _new_password(),
-                "api_key": first.api_key or (users[name].api_key if name in users else _new_key()),
-                "workspaces": [WORKSPACE],
-            }
-    kept.url = url
-    kept.write()
-    missing = [name for name in wanted if name not in users]
-    differing = [name for name in wanted if name in users and users[name].api_key != kept.accounts[name]["api_key"]]
-    demoted = OWNER in users and users[OWNER].role != UserRole.owner
-    if not missing and not lost and not differing and not demoted:
-        return
-
-    workspace = _workspace(session, WORKSPACE)
-    for name in missing:
-        account = kept.accounts[name]
-        user = _new_user(name, name, UserRole(account["role"]), hash_password(account["password"]), account["api_key"])
-        session.add(user)
-        session.flush()
-        session.add(WorkspaceUser(workspace_id=workspace.id, user_id=user.id))
-    for name in {*lost, *differing}:
-        users[name].password_hash = hash_password(kept.accounts[name]["password"])
-        users[name].api_key = kept.accounts[name]["api_key"]
-    if demoted:
-        users[OWNER].role = UserRole.owner
-    session.commit()
-
-
 def apply(session: Session, wanted: WantedAccounts, path: Path, *, dry_run: bool = False) -> list[Change]:
     """Make users, roles and workspaces as `wanted`, and deactivate everybody else; the changes, none the second time.
 
@@ -118,7 +58,7 @@ def apply(session: Session, wanted: WantedAccounts, path: Path, *, dry_run: bool
     for name in wanted.workspaces:
         if session.scalar(select(Workspace).filter_by(name=name)) is None:
             changes.append(Change("workspace created", name))
-            _workspace(session, name)
+            workspace_named(session, name)
     users = {user.username: user for user in session.scalars(select(User))}
     for listed in wanted.users:
         user = users.get(listed.name)
@@ -151,8 +91,8 @@ def rotate(session: Session, name: str, path: Path, *, password: bool, key: bool
         "rotated",
         name,
         " and ".join([*["password"] * password, *["API key"] * key]),
-        password=_new_password() if password else None,
-        api_key=_new_key() if key else None,
+        password=new_password() if password else None,
+        api_key=new_key() if key else None,
     )
     if name in kept.accounts:
         kept.accounts[name].update({k: v for k, v in _secrets(change).items() if v})
@@ -203,7 +143,7 @@ class _Fresh:
 
     @classmethod
     def make(cls) -> _Fresh:
-        password = _new_password()
+        password = new_password()
         return cls(password, hash_password(password))
 
 
@@ -214,11 +154,11 @@ def _without_password(session: Session, wanted: WantedAccounts) -> list[str]:
 
 def _create(session: Session, listed: WantedUser, kept: CredentialsFile, fresh: _Fresh | None) -> Change:
     hashed = fresh.hashed if fresh else DEACTIVATED
-    user = _new_user(listed.name, listed.display, UserRole(listed.role), hashed, _new_key())
+    user = new_user(listed.name, listed.display, UserRole(listed.role), hashed, new_key())
     session.add(user)
     session.flush()
     for name in listed.workspaces:
-        session.add(WorkspaceUser(workspace_id=_workspace(session, name).id, user_id=user.id))
+        session.add(WorkspaceUser(workspace_id=workspace_named(session, name).id, user_id=user.id))
     kept.elsewhere.add(listed.name)
     return Change("created", listed.name, _described(listed), password=fresh.password if fresh else None)
 
@@ -229,7 +169,7 @@ def _update(
     changes = []
     if is_deactivated(user):
         user.password_hash = fresh.hashed if fresh else DEACTIVATED
-        user.api_key = _new_key()
+        user.api_key = new_key()
         kept.elsewhere.add(listed.name)
         password = fresh.password if fresh else None
         changes.append(Change("reactivated", listed.name, _described(listed), password=password))
@@ -243,7 +183,7 @@ def _update(
     for name in listed.workspaces:
         if name not in now:
             changes.append(Change("joined", listed.name, name))
-            session.add(WorkspaceUser(workspace_id=_workspace(session, name).id, user_id=user.id))
+            session.add(WorkspaceUser(workspace_id=workspace_named(session, name).id, user_id=user.id))
     for name in sorted(now.keys() - set(listed.workspaces)):
         changes.append(Change("left", listed.name, name))
         session.execute(delete(WorkspaceUser).filter_by(user_id=user.id, workspace_id=now[name]))
@@ -256,7 +196,7 @@ def _deactivate(session: Session, user: User, kept: CredentialsFile) -> Change:
     """Neither password, key nor open session works any longer; name and answers stay."""
     answers = session.scalar(select(func.count()).select_from(Response).filter_by(user_id=user.id))
     user.password_hash = DEACTIVATED
-    user.api_key = _new_key()
+    user.api_key = new_key()
     # An owner or admin who comes back by mistake should come back with the least.
     user.role = UserRole.annotator
     session.execute(delete(WorkspaceUser).filter_by(user_id=user.id))
@@ -282,27 +222,6 @@ def _memberships(session: Session, user: User) -> dict[str, Any]:
     """The ids of the workspaces of a user, by name."""
     joined = select(Workspace.name, Workspace.id).join(WorkspaceUser).filter(WorkspaceUser.user_id == user.id)
     return dict(session.execute(joined).tuples().all())
-
-
-def _workspace(session: Session, name: str) -> Workspace:
-    workspace = session.scalar(select(Workspace).filter_by(name=name))
-    if workspace is None:
-        workspace = Workspace(name=name)
-        session.add(workspace)
-        session.flush()
-    return workspace
-
-
-def _new_user(name: str, display: str, role: UserRole, hashed: str, api_key: str) -> User:
-    return User(first_name=display, last_name="", username=name, role=role, password_hash=hashed, api_key=api_key)
-
-
-def _new_password() -> str:
-    return secrets.token_urlsafe(12)
-
-
-def _new_key() -> str:
-    return secrets.token_urlsafe(32)
 
 
 def _secrets(change: Change) -> dict[str, str | None]:
