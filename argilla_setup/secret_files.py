@@ -92,4 +92,6 @@ def _with_password(environment: MutableMapping[str, str], name: str, password: s
         raise SecretError(f"a password for {name} is given, and {name} is not set. Set it to the address.")
     parts = urlsplit(environment[name])
     place = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{quote(parts.username or user)}:{quote(password, safe='')}@{place}").geturl()
+    return parts._replace(
+        netloc=f"{quote(unquote(parts.username or user), safe='')}:{quote(password, safe='')}@{place}"
+    ).geturl()

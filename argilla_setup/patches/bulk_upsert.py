@@ -53,7 +53,8 @@ async def upsert_records_bulk(
         await _write(db, model, rows[model], ["record_id", constraint])
     await self._upsert_records_responses([(record, item.responses) for record, item in pairs])
     # A new record without answers is pending, as it was made; what else it holds is what was sent.
-    old = [record for record, item in pairs if record in known.values() or item.responses]
+    there = set(known.values())
+    old = [record for record, item in pairs if record in there or item.responses]
     if old:
         await distribution.unsafe_update_records_status(db, old)
     await db.commit()

@@ -103,6 +103,10 @@ class Dialect(ABC):
         """The values at a JSON path, one row each, in the column `atom`: the elements of a list, or the one value."""
 
     @abstractmethod
+    def as_number(self, atom: Any) -> ColumnElement[float]:
+        """An atom of `json_atoms` as a number; what is too large for one is as large as can be."""
+
+    @abstractmethod
     def by_code_point(self, column: Any) -> Any:
         """A text or an enumeration, to be compared as text, character by character, whatever the locale."""
 
@@ -123,7 +127,7 @@ def known_number(value: Any) -> float | None:
     """What a text says as a number; None where it is none."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from argilla_setup.search.dialect import JsonPath
 
+LARGEST = Decimal("1e308")
+SMALLEST = Decimal("1e-300")
 AT_ONCE = 5000
 """Rows that are read at a time where all are compared."""
 
@@ -97,6 +100,9 @@ class PostgresqlDialect(Dialect):
     def json_atoms(self, column: Any, path: JsonPath) -> Any:
         element = _elements(_value(column, path))
         return sa.select(_unquoted(element.c.value).label("atom")).select_from(element).lateral("atoms")
+
+    def as_number(self, atom: Any) -> ColumnElement[float]:
+        return _double(atom)
 
     def by_code_point(self, column: Any) -> Any:
         return sa.cast(column, sa.String).collate("C")
@@ -197,7 +203,14 @@ def _unquoted(value: Any) -> Any:
 
 
 def _as_number(value: Any) -> Any:
-    return sa.case((sa.func.jsonb_typeof(value) == "number", sa.cast(_unquoted(value), sa.Double)))
+    return sa.case((sa.func.jsonb_typeof(value) == "number", _double(_unquoted(value))))
+
+
+def _double(text: Any) -> Any:
+    """A number that is written out; one that no double holds, which Argilla accepts, would fail the whole search."""
+    number = sa.cast(text, sa.Numeric)
+    bounded = sa.func.least(sa.func.greatest(number, sa.literal(-LARGEST)), sa.literal(LARGEST))
+    return sa.cast(sa.case((sa.func.abs(number) < SMALLEST, 0), else_=bounded), sa.Double)
 
 
 def _as_text(value: Any) -> Any:
@@ -223,12 +236,14 @@ def _range(filter: RangeFilter) -> tuple[str, dict[str, Any]]:
     given = {name: bound for name, bound in given.items() if bound is not None}
     numbers = {name: known_number(bound) for name, bound in given.items()}
     if all(number is not None and not math.isnan(number) for number in numbers.values()):
-        # A record may hold a number as text.
-        value, given = "@.double()", {name: max(min(number or 0.0, 1e300), -1e300) for name, number in numbers.items()}
+        # A record may hold a number as text, and one that no double holds as a number.
+        values = ("@", "@.double()")
+        given = {name: max(min(number or 0.0, 1e300), -1e300) for name, number in numbers.items()}
     else:
-        value, given = "@", {name: str(bound).replace("\0", "") for name, bound in given.items()}
+        values, given = ("@",), {name: str(bound).replace("\0", "") for name, bound in given.items()}
     signs = {"ge": ">=", "le": "<="}
-    return " && ".join(f"{value} {signs[name]} ${name}" for name in given) or "exists(@)", given
+    ways = (" && ".join(f"{value} {signs[name]} ${name}" for name in given) for value in values)
+    return " || ".join(f"({way})" for way in ways) if given else "exists(@)", given
 
 
 def _exists(value: Any, wanted: str, variables: dict[str, Any]) -> Any:

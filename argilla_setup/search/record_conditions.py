@@ -95,13 +95,13 @@ def _record_condition(filter: TermsFilter | RangeFilter, name: str) -> ColumnEle
     elif name == "status":
         parse = _member(RecordStatus)
     else:
-        parse = str
+        parse = _storable
     if isinstance(filter, TermsFilter):
         return column.in_(_known(parse(value) for value in filter.values))
     if name == "id":
         raise UnprocessableEntityError("records cannot be filtered by a range of `id`; use `external_id` or a time")
     if name in _TEXTS:
-        column, parse = dialect.current().by_code_point(column), str
+        column, parse = dialect.current().by_code_point(column), _storable
     parts = []
     if filter.ge is not None:
         parts.append(column >= parse(filter.ge))
@@ -119,7 +119,7 @@ def _suggestion_condition(
     if is_json(scope):
         wanted = database.any_json_value(column, (), filter)
     elif isinstance(filter, TermsFilter) and name in ("agent", "type"):
-        wanted = column.in_(filter.values)
+        wanted = column.in_([_storable(value) for value in filter.values])
     else:
         raise UnprocessableEntityError(f"suggestions cannot be filtered by a range of `{name}`; use `score` or `value`")
     # Read once and kept as a set, which costs a fifth of asking for each record.
@@ -232,6 +232,11 @@ def _time(value: Any) -> datetime:
         moment = (
             datetime.fromtimestamp(number / 1000, UTC) if number is not None else datetime.fromisoformat(str(value))
         )
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     except (ValueError, OverflowError, OSError):
         raise UnprocessableEntityError(f"`{value}` is not a time; expected one such as 2026-11-21T09:00:00") from None
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _storable(value: Any) -> str:
+    """A text that every database can be asked for: PostgreSQL holds no NUL, and refuses to look for one."""
+    return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}")

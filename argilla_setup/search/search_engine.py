@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from argilla_setup.search.searcher import Searcher
 
 ENGINE_NAME = "embedded"
+LARGEST = 1e300
 FIRST_ASKED = 500
 """Of how many records most like a vector it is asked whether they pass a filter, before all that pass are collected."""
 
@@ -230,8 +231,9 @@ class EmbeddedSearchEngine(SearchEngine):
                 total=sum(row[1] for row in rows),
                 values=[TermsMetrics.TermCount(term=str(row[0]), count=row[1]) for row in rows],
             )
-        number = sa.cast(source.c.atom, sa.Float)
-        limits = sa.select(sa.func.min(number), sa.func.max(number))
+        number = database.as_number(source.c.atom)
+        # A number that no double holds is accepted by Argilla, and no limit that can be shown.
+        limits = sa.select(sa.func.min(number), sa.func.max(number)).where(sa.func.abs(number) < LARGEST)
         low, high = await self._searcher.read(lambda tables: tables.argilla.execute(limits).one())
         if metadata_property.type == MetadataPropertyType.integer:
             return IntegerMetadataMetrics(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from argilla_server.database import database_url_sync
+from argilla_server.errors.future import UnprocessableEntityError
 from fastapi import HTTPException
 
 from argilla_setup.search import dialect, reconcile
@@ -68,9 +69,9 @@ class Searcher:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._readers, self._with_tables, work)
             except sa.exc.DatabaseError as error:
-                # PostgreSQL's further lines show the statement, and what was searched for.
-                reason = (str(error.orig).splitlines() or [""])[0]
-                _log.error("search index: a read failed (%s); it will be mended", reason)
+                if not isinstance(error.orig, sqlite3.Error):
+                    raise _refused(error) from None
+                _log.error("search index: a read failed (%s); it will be mended", error.orig)
                 self._failed.set()
                 await asyncio.sleep(MEND_AFTER_S)
         raise HTTPException(503, "the search index could not be read and is being mended; try again in a moment")
@@ -166,6 +167,15 @@ class Searcher:
     def _with_tables(self, work: Callable[[Tables], _T]) -> _T:
         with self.reader.connect(snapshot=True) as tables:
             return work(tables)
+
+
+def _refused(error: sa.exc.DatabaseError) -> Exception:
+    """What PostgreSQL says of a search is no fault of the side file: of the value that is asked for, or its own."""
+    if isinstance(error, sa.exc.DataError):
+        return UnprocessableEntityError("the search asks for a value that the database cannot compare")
+    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return HTTPException(503, "the database does not answer; try again in a moment")
+    return error
 
 
 _open: Searcher | None = None

@@ -118,6 +118,9 @@ class SqliteDialect(Dialect):
     def json_atoms(self, column: Any, path: JsonPath) -> Any:
         return _values(column, path)
 
+    def as_number(self, atom: Any) -> ColumnElement[float]:
+        return sa.cast(atom, sa.Float)
+
     def by_code_point(self, column: Any) -> Any:
         return sa.type_coerce(column, sa.String)
 

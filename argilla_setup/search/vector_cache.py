@@ -54,7 +54,8 @@ class VectorMatrix:
             rows.sort()
         if without in self.rows:
             rows = rows[rows != self.rows[without]]
-        scores = self._scores(rows, np.asarray(value, dtype=np.float32))
+        # A vector with NaN, which Argilla accepts, is like nothing.
+        scores = np.nan_to_num(self._scores(rows, np.asarray(value, dtype=np.float32)), nan=0.0)
         best = np.arange(len(rows))
         if len(rows) > k:
             best = np.sort(np.argpartition(-scores, k - 1)[:k])

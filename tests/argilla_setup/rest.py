@@ -17,6 +17,8 @@ class Rest:
             base_url=self.credentials.url,
             headers={"X-Argilla-Api-Key": key, "accept-encoding": "identity"},
             timeout=60,
+            # Below uvicorn's five seconds: else a connection may be used at the moment in which the server ends it.
+            limits=httpx.Limits(keepalive_expiry=2),
             trust_env=False,
             verify=False,  # plain HTTP: reading the certificates would cost more than most requests
         )
