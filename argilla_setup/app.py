@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from argilla_setup.accounts.owner_sign_in import OwnerSignIn
 from argilla_setup.addresses import url_of, why_not_free
 from argilla_setup.errors import LauncherError
-from argilla_setup.home import Home
+from argilla_setup.home import Home, read_json
 from argilla_setup.secret_files import SecretError
 from argilla_setup.settings import configure, configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class StartError(Exception):
@@ -65,6 +65,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     configure_logging(home.log)
     if settings.database_is_sqlite:
         configure_sqlite(async_engine.sync_engine, sync_engine)
+        _refuse_lost_database(home)
         _refuse_newer_database(home)
     speedups.apply(__version__)
     kept_jobs.apply(__version__, home.unsent_jobs)
@@ -73,9 +74,10 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
         proxies = trusted_proxies()
     except HardeningError as error:
         raise StartError(str(error)) from None
-    _migrate(sync_engine)
+    with _damage_told(home):
+        _migrate(sync_engine)
     given = OwnerSignIn.take(os.environ)
-    with SyncSessionLocal() as session:
+    with _damage_told(home), SyncSessionLocal() as session:
         ensure_accounts(session, home.credentials, annotators=annotators, url=url_of(host, port), given=given)
         try:
             refuse_if_exposed(session, home, host)
@@ -142,6 +144,34 @@ def _checkpoint(home: Home) -> None:
     """Move what the write-ahead log holds into the database file, so that the file alone is the whole of it."""
     with contextlib.closing(sqlite3.connect(home.database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _refuse_lost_database(home: Home) -> None:
+    """A home of which only the database is gone would start as an empty one, and the next backups would be of that."""
+    if home.database.exists() or not home.index.exists():
+        return
+    records = 0
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(home.index)) as index:
+        records = index.execute("SELECT count(*) FROM documents").fetchone()[0]
+    if records:
+        last = read_json(home.last_backup).get("path", "none is known here")
+        raise StartError(
+            f"{home.database} is gone, and {home.index.name} knows of {records} records in it. Restore the last backup"
+            f" ({last}) with `lingo-hitl restore`, or move {home.index.name} away to begin anew."
+        )
+
+
+@contextlib.contextmanager
+def _damage_told(home: Home) -> Iterator[None]:
+    """A SQLite file that cannot be read is a line."""
+    from sqlalchemy.exc import DatabaseError
+
+    try:
+        yield
+    except DatabaseError as error:
+        if not isinstance(error.orig, sqlite3.DatabaseError):
+            raise
+        raise StartError(f"{home.database} cannot be used ({error.orig}). Restore it from a backup.") from None
 
 
 def _refuse_newer_database(home: Home) -> None:

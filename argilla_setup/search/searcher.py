@@ -8,6 +8,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 READERS = 4
 COMPARE_EVERY_S = 300.0
 """Nothing should ever be found out of step while the server runs; looking costs half a second at 100,000 records."""
+LOOK_EVERY_S = 15.0
+"""Whether the side file is still in its place: one stat."""
 MEND_AFTER_S = 1.0
 MEND_AGAIN_AFTER_S = 20.0
 READ_ATTEMPTS = 5
@@ -127,7 +130,9 @@ class Searcher:
 
     def _next_comparison(self, pause: float | None) -> list[tuple[str, str]]:
         """Wait until something failed, or for the next regular look, and compare."""
-        failed = self._failed.wait(COMPARE_EVERY_S)
+        due = time.monotonic() + COMPARE_EVERY_S
+        while not (failed := self._failed.wait(LOOK_EVERY_S)) and time.monotonic() < due and self.side.is_in_place():
+            pass
         self._stopping.wait(pause or MEND_AFTER_S)
         if self._stopping.is_set():
             return []
