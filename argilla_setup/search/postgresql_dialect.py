@@ -235,12 +235,13 @@ def _range(filter: RangeFilter) -> tuple[str, dict[str, Any]]:
     given: dict[str, Any] = {name: getattr(filter, name) for name in ("ge", "le")}
     given = {name: bound for name, bound in given.items() if bound is not None}
     numbers = {name: known_number(bound) for name, bound in given.items()}
+    values: tuple[str, ...] = ("@",)
     if all(number is not None and not math.isnan(number) for number in numbers.values()):
         # A record may hold a number as text, and one that no double holds as a number.
         values = ("@", "@.double()")
         given = {name: max(min(number or 0.0, 1e300), -1e300) for name, number in numbers.items()}
     else:
-        values, given = ("@",), {name: str(bound).replace("\0", "") for name, bound in given.items()}
+        given = {name: str(bound).replace("\0", "") for name, bound in given.items()}
     signs = {"ge": ">=", "le": "<="}
     ways = (" && ".join(f"{value} {signs[name]} ${name}" for name in given) for value in values)
     return " || ".join(f"({way})" for way in ways) if given else "exists(@)", given

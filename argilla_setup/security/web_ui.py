@@ -1,7 +1,8 @@
 r"""Corrections to the web UI that comes with argilla-server 2.8.0, made in the copy that each start serves.
 
 What people and models wrote must be shown, not run. The 2.8.0 bundle puts much of it into the page as HTML; the
-corrections below are for that exact bundle, and a start with another one is refused.
+corrections below are for that exact bundle, and a start with another one is refused. And what could not be saved must
+not be left behind without a word.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ def _literally(text: str) -> str:
     """`text` as a replacement in which nothing is special."""
     return text.replace("\\", "\\\\")
 
+
+UNANSWERED = (
+    "The server does not answer, and nothing was saved. Try again in a moment. /"
+    " 서버가 응답하지 않아 저장되지 않았습니다. 잠시 뒤에 다시 시도하세요."
+)
 
 _ESCAPED = (
     "function(v){return String(v).replace(/[&<>\"']/g,function(c){return'&#'+c.charCodeAt(0)+';'})}"  # JavaScript
@@ -134,6 +140,26 @@ _CORRECTIONS = (
         "`Please wait a few seconds`, where the server says how long",
         re.escape('p!==d&&u.notify({message:p,type:"danger"}),l.code'),
         'p!==d&&!(429===c&&l.detail)&&u.notify({message:p,type:"danger"}),l.code',
+        places=1,
+    ),
+    _correct(
+        "an answer that could not be saved: the form tells its caller",
+        r"\.execute\((\w)\);case 4:(\w)\.next=8;break;case 6:\2\.prev=6,\2\.t0=\2\.catch\(0\);case 8:",
+        r".execute(\1);case 4:\2.next=8;break;"
+        r'case 6:return \2.prev=6,\2.t0=\2.catch(0),\2.abrupt("return","unsaved");case 8:',
+        places=9,
+    ),
+    _correct(
+        "an answer that could not be saved: the page stays at the record, with what was typed",
+        r"(\w)\.next=(2|4),(\w)\.(submit|discard)\(\3\.record\);case \2:\3\.\$emit\(",
+        r'\1.next=\2,\3.\4(\3.record);case \2:"unsaved"!==\1.sent&&\3.$emit(',
+        places=6,
+    ),
+    _correct(
+        "a server that does not answer, as in the seconds of a restart, of which the page said nothing",
+        re.escape("c=o.status,l=o.data;u.clear();"),
+        "c=o.status,l=o.data;u.clear();if(!r.response&&r.isAxiosError)throw u.notify({message:"
+        f'"{UNANSWERED}",type:"danger"}}),r;',
         places=1,
     ),
     _correct("fonts from outside", r"@import url\(https://fonts\.googleapis\.com/[^)]*\);", "", places=2),

@@ -78,3 +78,23 @@ def test_a_text_is_shown_to_the_letter_whatever_is_in_it(signed_in, people, proj
     signed_in.open(f"{project.project}-{task}")
     assert hostile in signed_in.record_text()
     assert signed_in.faults == []
+
+
+def test_an_answer_that_cannot_be_saved_stays_on_the_page(signed_in, people, project, ledger):  # noqa: F811
+    push(mapped_table(mapped_rows(3, task="instruction")), project, connection=people.connection, ledger=ledger)
+    page = signed_in.page
+    signed_in.open(f"{project.project}-instruction")
+    signed_in.await_count(3)
+    text = signed_in.record_text()
+    signed_in.rate("rating", 2)
+    # As in the seconds in which a server is started again.
+    page.route("**/responses*", lambda route: route.abort("connectionrefused"))
+    signed_in.submit()
+    page.get_by_text("서버가 응답하지 않아 저장되지 않았습니다").wait_for()
+    page.wait_for_load_state("networkidle")
+    assert (signed_in.record_text(), signed_in.rating("rating")) == (text, 2)
+    page.unroute("**/responses*")
+    signed_in.submit()
+    page.locator(".pagination__info", has_text="2 of 3").wait_for()
+    [found] = pull(project, connection=people.connection, ledger=ledger).datasets.values()
+    assert (found.new, found.submitted) == (1, 1)
