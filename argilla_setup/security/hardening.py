@@ -33,7 +33,7 @@ SHORTEST_SECRET = 32
 FEWEST_LETTERS = 10
 SHORTEST_KEY = 20
 SHORTEST_PASSWORD = 12
-GUESSED_FIRST = (DEFAULT_PASSWORD, "12345678", "123456789", "password", "qwerty123", "argilla123", "lingo1234")
+GUESSED_FIRST = ("", DEFAULT_PASSWORD, "12345678", "123456789", "password", "qwerty123", "argilla123", "lingo1234")
 
 
 class HardeningError(Exception):

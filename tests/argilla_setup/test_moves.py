@@ -247,6 +247,7 @@ def test_from_sqlite_to_postgresql_and_back_to_a_server_that_works(team, place):
     # The server there: everybody signs in as before, and finds what they had.
     launcher.up(third, port=free_port(), say=lambda line: None)
     known = launcher.credentials(third)
+    assert known.accounts["owner"].password == "", "not known, and left as it is"
     assert known.accounts["owner"].api_key == old["owner"].api_key
     rest = Rest(third)
     for name, secret in {"minji": passwords["minji"], "owner": old["owner"].password}.items():
