@@ -30,7 +30,8 @@ from argilla_setup.table_digest import TableContent, contents
 HOST = "127.0.0.1"
 INDEX_PATIENCE_S = 3600.0
 """How long a search index that the snapshot lacks may take to be built."""
-_WORD = re.compile(r"\w{2,30}")
+_WORD = re.compile(r"(?<![^\W_])[^\W_]{2,30}(?![^\W_])")
+"""A whole word, as the search knows words: without the underscores of a blank, and not the beginning of a long one."""
 
 
 @dataclass(frozen=True)

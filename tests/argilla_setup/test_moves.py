@@ -94,7 +94,8 @@ def item(number, questions):
     record = {
         "external_id": f"r{number}",
         "fields": {
-            "t": f"문장 번호{number}끝 “따옴표” \\ \t",
+            # A blank to fill in, and a word without end: no search is for the one or for a part of the other.
+            "t": f"____ {'ab' * 20} 문장 번호{number}끝 “따옴표” \\ \t",
             "chat": [{"role": "user", "content": "안녕?"}] if number % 2 else None,
             "card": {"title": "제목", "n": [1, 1.0, 1e300, None, True]} if number % 3 == 0 else None,
         },
