@@ -58,6 +58,11 @@ class Recorded:
 def running(home: Home, name: str) -> Recorded | None:
     """A part that runs now."""
     recorded = Recorded.read(home, name)
+def anything(home: Home) -> bool:
+    """Whether any part runs: a supervisor alone is about to start the others."""
+    return any(running(home, name) for name in PARTS)
+
+
     return recorded if recorded and recorded.is_running() else None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from argilla_setup import launcher
+from argilla_setup import running
 from argilla_setup.accounts.credentials_file import MADE_BY_UP, OWNER, CredentialsFile
 from argilla_setup.backup import snapshot as format_
 from argilla_setup.backup.snapshot import DATABASE, INDEX, Manifest, Tell, quiet
@@ -67,8 +67,7 @@ def refuse_newer(snapshot: Path, manifest: Manifest) -> None:
 
 def refuse_data(place: Home) -> None:
     """LauncherError where the home runs or holds a database, or a part of one."""
-    now = launcher.status(place.path)
-    if now.running or any(part.pid is not None for part in now.parts):
+    if running.anything(place):
         raise LauncherError(
             f"the server of {place.path} runs; a home without data was expected. Give another place with --home, or run"
             " `lingo-hitl down` and move that folder away."

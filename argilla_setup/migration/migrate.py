@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from argilla_setup import environment, launcher
+from argilla_setup import environment, running
 from argilla_setup.backup import snapshot as format_
 from argilla_setup.backup.restore import fit_credentials
 from argilla_setup.backup.snapshot import DATABASE, INDEX, Tell, quiet
@@ -137,18 +137,23 @@ def _run_into_file(
 @contextlib.contextmanager
 def _stopped(place: Home, option: str, otherwise: str) -> Iterator[None]:
     """Hold a home that does not run, so that no start comes in between."""
-    now = launcher.status(place.path)
-    if now.running or now.pid is not None:
-        raise LauncherError(
-            f"the server of {place.path} ({option}) runs; a stopped one was expected. Run `lingo-hitl down --home"
-            f" {place.path}`, {otherwise}."
-        )
+    _refuse_running(place, option, otherwise)
     try:
         place.prepare()
     except OSError as error:
         raise explain_os_error(error, place.path) from None
     with place.locked():
+        # Again: it may have been started until it was held.
+        _refuse_running(place, option, otherwise)
         yield
+
+
+def _refuse_running(place: Home, option: str, otherwise: str) -> None:
+    if running.anything(place):
+        raise LauncherError(
+            f"the server of {place.path} ({option}) runs; a stopped one was expected. Run `lingo-hitl down --home"
+            f" {place.path}`, {otherwise}."
+        )
 
 
 def _settle(database: Path) -> None:
