@@ -91,8 +91,9 @@ def up(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Start Argilla: builds its environment the first time, then takes seconds."""
-    server = launcher.up(_home(home), host=host, port=port, say=_say)
-    names = ", ".join(launcher.credentials(server.home).accounts)
+    server = launcher.up(home_of(home), host=host, port=port, say=_say)
+    known = launcher.credentials(server.home).accounts.values()
+    names = [account.username for account in known if account.password]
     print(f"Argilla is at {server.url}")
     print(f"Sign in as one of {names}; the passwords are in {server.credentials_path}")
 
