@@ -14,16 +14,15 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from argilla_setup import launcher
 from argilla_setup.backup import backup as taking
 from argilla_setup.backup import proof as snapshot_proof
 from argilla_setup.backup import restore as restoring
 from argilla_setup.backup.snapshot import MANIFEST, Tell, described
 from argilla_setup.migration import migrate as migration
+from lingo_hitl.home_option import Home, home_of
 from lingo_hitl.progress import Advance, progress
 from lingo_hitl.project_file import expanded
 
-Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
 END = "A home folder, sqlite:///PATH, a PostgreSQL URL without a password, or env:NAME or file:PATH that hold a URL."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SnapshotFolder = Annotated[
@@ -51,7 +50,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Take a snapshot into DIR while people label; --verify it, or an earlier one, by restoring it."""
-    place, folder = _home(home), expanded(folder).absolute()
+    place, folder = home_of(home), expanded(folder).absolute()
     with _shown_progress() as tell:
         if verify and (folder / MANIFEST).is_file():
             _show_proof(snapshot_proof.verify(folder, place, tell=tell), as_json=as_json)
@@ -71,7 +70,7 @@ def backup(
 def restore(snapshot: SnapshotFolder, home: Home = None, as_json: AsJson = False) -> None:
     """Make a home from a snapshot, on this or another machine."""
     with _shown_progress() as tell:
-        restored = restoring.restore(expanded(snapshot), _home(home), tell=tell)
+        restored = restoring.restore(expanded(snapshot), home_of(home), tell=tell)
     manifest = restored.manifest
     if as_json:
         print(json.dumps({"home": str(restored.home), "of": manifest.created_at, "counts": manifest.counts}))
@@ -143,10 +142,6 @@ def _show_proof(proof: snapshot_proof.Proof, *, as_json: bool = False) -> None:
 def _show_notes(notes: tuple[str, ...]) -> None:
     for note in notes:
         print(f"lingo-hitl: {note}", file=sys.stderr)
-
-
-def _home(home: Path | None) -> Path:
-    return expanded(home or launcher.default_home()).absolute()
 
 
 @contextmanager
