@@ -1,6 +1,6 @@
 """`migrate-server`: move all that one Argilla holds to another, SQLite or PostgreSQL. Standard library only.
 
-The copying itself runs in the server environment, for it needs Argilla's tables (migration_copy.py). Here: what the
+The copying itself runs in the server environment, for it needs Argilla's tables (copying.py). Here: what the
 two ends are, that nobody works on them, and that a home is whole or as it was.
 """
 
