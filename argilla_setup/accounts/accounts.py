@@ -15,8 +15,8 @@ from argilla_server.enums import UserRole
 from argilla_server.models import Dataset, Response, User, Workspace, WorkspaceUser
 from sqlalchemy import delete, exists, func, select
 
-from argilla_setup.accounts.accounts_file import OWNER, WORKSPACE, WantedAccounts, WantedUser
-from argilla_setup.accounts.credentials_file import CredentialsFile
+from argilla_setup.accounts.accounts_file import WantedAccounts, WantedUser
+from argilla_setup.accounts.credentials_file import OWNER, WORKSPACE, CredentialsFile
 from argilla_setup.accounts.new_users import new_key, new_password, new_user, workspace_named
 from argilla_setup.security.sign_in import DEACTIVATED, is_deactivated
 

@@ -13,8 +13,7 @@ from argilla_server.enums import UserRole
 from argilla_server.models import User, WorkspaceUser
 from sqlalchemy import select
 
-from argilla_setup.accounts.accounts_file import OWNER, WORKSPACE
-from argilla_setup.accounts.credentials_file import CredentialsFile
+from argilla_setup.accounts.credentials_file import OWNER, WORKSPACE, CredentialsFile
 from argilla_setup.accounts.new_users import new_key, new_password, new_user, workspace_named
 from argilla_setup.accounts.owner_sign_in import OwnerSignIn
 from argilla_setup.security.sign_in import is_deactivated
