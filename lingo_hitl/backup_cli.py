@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -73,11 +73,13 @@ def restore(snapshot: SnapshotFolder, home: Home = None, as_json: AsJson = False
         restored = restoring.restore(expanded(snapshot), home_of(home), tell=tell)
     manifest = restored.manifest
     if as_json:
-        print(json.dumps({"home": str(restored.home), "of": manifest.created_at, "counts": manifest.counts}))
+        shown = {"home": str(restored.home), "of": manifest.created_at, "counts": manifest.counts}
+        print(json.dumps({**shown, "set_aside": [str(file) for file in restored.set_aside]}))
         return
     print(f"Restored {restored.home} as of {manifest.created_at}: {described(manifest.counts)}")
     if not restored.kept_credentials:
         print("Everybody's password and API key are as they were; credentials.json holds the owner's key alone.")
+    _show_set_aside(restored.set_aside)
     print(f"Start it: lingo-hitl up --home {restored.home}")
 
 
@@ -114,6 +116,7 @@ def migrate_server(
         print(f"Nothing was changed: this was a dry run from {done.source} to {done.target}.")
         return
     print(f"Copied {done.source} to {done.target}; {done.source} is as it was.")
+    _show_set_aside(done.set_aside)
     print(done.next_step)
 
 
@@ -142,6 +145,11 @@ def _show_proof(proof: snapshot_proof.Proof, *, as_json: bool = False) -> None:
 def _show_notes(notes: tuple[str, ...]) -> None:
     for note in notes:
         print(f"lingo-hitl: {note}", file=sys.stderr)
+
+
+def _show_set_aside(files: Sequence[Path | str]) -> None:
+    if files:
+        print(f"Sign-ins and jobs of what was here before are kept as {', '.join(map(str, files))}")
 
 
 @contextmanager

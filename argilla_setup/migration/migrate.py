@@ -20,7 +20,8 @@ from typing import Any
 
 from argilla_setup import environment, running
 from argilla_setup.backup import snapshot as format_
-from argilla_setup.backup.restore import fit_credentials
+from argilla_setup.backup.restore import fit_credentials, fits
+from argilla_setup.backup.set_aside import set_aside, waiting_jobs
 from argilla_setup.backup.snapshot import DATABASE, INDEX, Tell, quiet
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error
@@ -46,6 +47,8 @@ class Migration:
     changed: tuple[str, ...]
     """Tables that were written to at the source meanwhile; what came in after the start is not in the target."""
     next_step: str
+    set_aside: tuple[str, ...] = ()
+    """Sign-ins and waiting jobs of the home that the target is, by their new names."""
 
 
 def migrate(source: str, target: str, *, live: bool = False, dry_run: bool = False, tell: Tell = quiet) -> Migration:
@@ -80,6 +83,7 @@ def migrate(source: str, target: str, *, live: bool = False, dry_run: bool = Fal
         tables=tuple(MovedTable(**table) for table in outcome["tables"]),
         changed=tuple(outcome["changed"]),
         next_step=to.next_step.format(shown=to.shown),
+        set_aside=tuple(outcome.get("set_aside", ())),
     )
 
 
@@ -123,8 +127,12 @@ def _run_into_file(
             # Derived of what was there before.
             for file in to.home.path.glob(f"{INDEX}*"):
                 file.unlink()
-            if isinstance(from_, HomeEnd) and from_.home.credentials.is_file():
-                to.home.credentials.unlink(missing_ok=True)
+            moved = set_aside(waiting_jobs(to.home), before="migration")
+            goes_along = isinstance(from_, HomeEnd) and from_.home.credentials.is_file()
+            if goes_along or not fits(to.home, made):
+                moved += set_aside([to.home.credentials], before="migration")
+            outcome["set_aside"] = [str(file) for file in moved]
+            if isinstance(from_, HomeEnd) and goes_along:
                 format_.sum_of(from_.home.credentials, copy_to=to.home.credentials)
             fit_credentials(to.home, made)
         made.replace(to.database)

@@ -269,6 +269,23 @@ def test_a_restore_never_overwrites_and_never_takes_what_was_changed(home, tmp_p
     assert json.loads(home.credentials.read_text())["accounts"]["owner"]["password"] == "p"
     assert home.index.read_bytes() == (taken / "index.db").read_bytes()
 
+    # Sign-ins of another database, and jobs that wait for one, do not get into this one; nor are they lost.
+    for _ in range(2):
+        kept = {"credentials.json": '{"accounts": {"owner": {"api_key": "x"}}}', "unsent-jobs.jsonl": "a job\n"}
+        kept |= {"redis/appendonly.aof": "jobs"}
+        for name, text in kept.items():
+            (home.path / name).write_text(text)
+        home.database.unlink()
+        restored = restore(taken, home.path)
+    assert not restored.kept_credentials
+    assert {str(file.relative_to(home.path)): file.read_text() for file in restored.set_aside} == {
+        f"{name}.before-restore-2": text for name, text in kept.items()
+    }
+    assert not home.unsent_jobs.exists()
+    assert listing(home.redis_data) == ["appendonly.aof.before-restore", "appendonly.aof.before-restore-2"]
+    home.delete()
+    assert not home.path.exists()
+
 
 def test_a_home_whose_supervisor_alone_runs_is_left_alone(home, tmp_path):
     """It is about to start the server anew."""

@@ -238,7 +238,9 @@ def test_from_sqlite_to_postgresql_and_back_to_a_server_that_works(team, place):
         tried = migrate(f"file:{place / 'url'}", str(third), dry_run=True)
         assert {table.name: table.rows for table in tried.tables}["records"] == count
         assert launcher.credentials(third).accounts["owner"].password == ""
+        (third / "unsent-jobs.jsonl").write_text("of the database that gives way\n")
         back = migrate(f"file:{place / 'url'}", str(third))
+        assert back.set_aside == (f"{third / 'unsent-jobs.jsonl'}.before-migration",)
         assert password not in repr(back)
     there = rows(third / "argilla.db")
     assert there.keys() == here.keys()
