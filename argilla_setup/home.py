@@ -173,6 +173,8 @@ class Home:
         made = [self.run, self.logs, self.redis_data, self.credentials, self.secrets, self.last_backup]
         made += [self.path / "server_id.dat", *self.path.glob("argilla.db*"), *self.path.glob("index.db*"), self.marker]
         made.append(self.unsent_jobs)
+        for file in (self.credentials, self.secrets, self.unsent_jobs):
+            made += self.path.glob(f"{file.name}.before-*")
         try:
             for item in made:
                 if item.is_dir() and not item.is_symlink():

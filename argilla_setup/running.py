@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from argilla_setup import redis_process
+from argilla_setup import json_client, redis_process
 from argilla_setup.home import read_json
 from argilla_setup.processes import ProcessRecord
 
@@ -61,6 +58,11 @@ def running(home: Home, name: str) -> Recorded | None:
     return recorded if recorded and recorded.is_running() else None
 
 
+def anything(home: Home) -> bool:
+    """Whether any part runs: a supervisor alone is about to start the others."""
+    return any(running(home, name) for name in PARTS)
+
+
 def stop(home: Home, *, patience_s: dict[str, float]) -> bool:
     """Stop what is recorded and runs, the supervisor first: it would start the others anew. False where nothing ran."""
     ran = False
@@ -76,12 +78,9 @@ def stop(home: Home, *, patience_s: dict[str, float]) -> bool:
 
 
 def ask(url: str, path: str, *, key: str | None = None) -> dict[str, Any] | None:
-    """A JSON answer of the server; None where it gives none. Never through a proxy: the server is this machine's."""
-    request = urllib.request.Request(url + path, headers={"X-Argilla-Api-Key": key} if key else {})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    """A JSON answer of the server; None where it gives none."""
     try:
-        with opener.open(request, timeout=5) as reply:
-            value = json.loads(reply.read())
-    except (OSError, ValueError, urllib.error.URLError):
+        value = json_client.ask(url + path, key=key, patience_s=5)
+    except json_client.NoAnswerError:
         return None
     return value if isinstance(value, dict) else None

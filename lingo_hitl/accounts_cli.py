@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from argilla_setup import launcher
 from argilla_setup.accounts import client as accounts_client
+from lingo_hitl.home_option import Home, home_of
 from lingo_hitl.project_file import expanded
 
 app = typer.Typer(help="Who may sign in to Argilla, in what role, in which workspaces.", no_args_is_help=True)
 
-Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
 Url = Annotated[
     str | None,
     typer.Option(help="A team's server instead of a home's; ARGILLA_API_KEY holds an owner's key.", show_default=False),
@@ -35,7 +34,7 @@ def apply(
     as_json: AsJson = False,
 ) -> None:
     """Make users, roles and workspaces as the file says; who is no longer listed is deactivated, never deleted."""
-    changes = accounts_client.apply(_home(home), expanded(file), dry_run=dry_run, url=url)
+    changes = accounts_client.apply(home_of(home), expanded(file), dry_run=dry_run, url=url)
     if as_json:
         print(json.dumps([asdict(change) for change in changes], ensure_ascii=False))
         return
@@ -58,7 +57,7 @@ def rotate(
 ) -> None:
     """Make a new password and a new API key (or only one of them), and end the sessions of the old password."""
     both = password == key
-    change = accounts_client.rotate(_home(home), name, password=password or both, key=key or both, url=url)
+    change = accounts_client.rotate(home_of(home), name, password=password or both, key=key or both, url=url)
     if as_json:
         print(json.dumps(asdict(change), ensure_ascii=False))
         return
@@ -70,7 +69,7 @@ def list_(
     home: Home = None, url: Url = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Every user: role, workspaces, answers, and whether they may sign in."""
-    users = accounts_client.listing(_home(home), url=url)
+    users = accounts_client.listing(home_of(home), url=url)
     if as_json:
         print(json.dumps([asdict(user) for user in users], ensure_ascii=False))
         return
@@ -79,10 +78,6 @@ def list_(
         cells = (user.name, user.display, user.role, ", ".join(user.workspaces), str(user.answers))
         table.add_row(*map(escape, cells), "yes" if user.active else "no: deactivated")
     Console().print(table)
-
-
-def _home(home: Path | None) -> Path:
-    return expanded(home or launcher.default_home()).absolute()
 
 
 def _show(changes: list[accounts_client.AccountChange]) -> None:

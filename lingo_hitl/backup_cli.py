@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,16 +14,15 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from argilla_setup import launcher
 from argilla_setup.backup import backup as taking
 from argilla_setup.backup import proof as snapshot_proof
 from argilla_setup.backup import restore as restoring
 from argilla_setup.backup.snapshot import MANIFEST, Tell, described
 from argilla_setup.migration import migrate as migration
+from lingo_hitl.home_option import Home, home_of
 from lingo_hitl.progress import Advance, progress
 from lingo_hitl.project_file import expanded
 
-Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
 END = "A home folder, sqlite:///PATH, a PostgreSQL URL without a password, or env:NAME or file:PATH that hold a URL."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SnapshotFolder = Annotated[
@@ -51,7 +50,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Take a snapshot into DIR while people label; --verify it, or an earlier one, by restoring it."""
-    place, folder = _home(home), expanded(folder).absolute()
+    place, folder = home_of(home), expanded(folder).absolute()
     with _shown_progress() as tell:
         if verify and (folder / MANIFEST).is_file():
             _show_proof(snapshot_proof.verify(folder, place, tell=tell), as_json=as_json)
@@ -71,14 +70,16 @@ def backup(
 def restore(snapshot: SnapshotFolder, home: Home = None, as_json: AsJson = False) -> None:
     """Make a home from a snapshot, on this or another machine."""
     with _shown_progress() as tell:
-        restored = restoring.restore(expanded(snapshot), _home(home), tell=tell)
+        restored = restoring.restore(expanded(snapshot), home_of(home), tell=tell)
     manifest = restored.manifest
     if as_json:
-        print(json.dumps({"home": str(restored.home), "of": manifest.created_at, "counts": manifest.counts}))
+        shown = {"home": str(restored.home), "of": manifest.created_at, "counts": manifest.counts}
+        print(json.dumps({**shown, "set_aside": [str(file) for file in restored.set_aside]}))
         return
     print(f"Restored {restored.home} as of {manifest.created_at}: {described(manifest.counts)}")
     if not restored.kept_credentials:
         print("Everybody's password and API key are as they were; credentials.json holds the owner's key alone.")
+    _show_set_aside(restored.set_aside)
     print(f"Start it: lingo-hitl up --home {restored.home}")
 
 
@@ -115,6 +116,7 @@ def migrate_server(
         print(f"Nothing was changed: this was a dry run from {done.source} to {done.target}.")
         return
     print(f"Copied {done.source} to {done.target}; {done.source} is as it was.")
+    _show_set_aside(done.set_aside)
     print(done.next_step)
 
 
@@ -145,8 +147,9 @@ def _show_notes(notes: tuple[str, ...]) -> None:
         print(f"lingo-hitl: {note}", file=sys.stderr)
 
 
-def _home(home: Path | None) -> Path:
-    return expanded(home or launcher.default_home()).absolute()
+def _show_set_aside(files: Sequence[Path | str]) -> None:
+    if files:
+        print(f"Sign-ins and jobs of what was here before are kept as {', '.join(map(str, files))}")
 
 
 @contextmanager

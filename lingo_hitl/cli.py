@@ -20,6 +20,7 @@ from lingo_hitl.accounts_cli import app as accounts_app
 from lingo_hitl.config import Project
 from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
+from lingo_hitl.home_option import Home, home_of
 from lingo_hitl.project_file import expanded, load_project
 from lingo_hitl.status_table import print_status
 from lingo_hitl.summary import tell
@@ -41,13 +42,8 @@ PROJECT = "A project"
 
 Config = Annotated[Path, typer.Argument(help="The project's YAML file.", show_default=False)]
 Workdir = Annotated[Path | None, typer.Option(help="Where stages leave their folders; instead of the config's.")]
-Home = Annotated[Path | None, typer.Option(help="Argilla's home folder.", envvar="LINGO_HITL_HOME", show_default=False)]
 Version = Annotated[str | None, typer.Option(help="Instead of the config's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def _home(home: Path | None) -> Path:
-    return expanded(home or launcher.default_home()).absolute()
 
 
 @app.command(rich_help_panel=PROJECT)
@@ -64,7 +60,7 @@ def run(config: Config, workdir: Workdir = None, home: Home = None) -> None:
     """Generate, judge, map and push; skips what is done already."""
     from lingo_hitl import pipeline
 
-    pipeline.run(load_project(config, workdir=workdir), _home(home), tell)
+    pipeline.run(load_project(config, workdir=workdir), home_of(home), tell)
 
 
 @app.command(rich_help_panel=PROJECT)
@@ -91,23 +87,28 @@ def up(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Start Argilla: builds its environment the first time, then takes seconds."""
-    server = launcher.up(_home(home), host=host, port=port, say=_say)
-    names = ", ".join(launcher.credentials(server.home).accounts)
+    server = launcher.up(home_of(home), host=host, port=port, say=_say)
+    known = launcher.credentials(server.home).accounts.values()
+    names = [account.username for account in known if account.password]
     print(f"Argilla is at {server.url}")
-    print(f"Sign in as one of {names}; the passwords are in {server.credentials_path}")
+    if names:
+        print(f"Sign in as one of {', '.join(names)}; the passwords are in {server.credentials_path}")
+    else:
+        # After a restore or a move.
+        print("Everybody's password is as it was. A new one: lingo-hitl accounts rotate owner --password")
 
 
 @app.command(rich_help_panel=SERVER)
 def down(home: Home = None) -> None:
     """Stop Argilla and all that runs with it."""
-    stopped = launcher.down(_home(home))
-    print("Argilla is stopped." if stopped else f"Nothing was running in {_home(home)}.")
+    stopped = launcher.down(home_of(home))
+    print("Argilla is stopped." if stopped else f"Nothing was running in {home_of(home)}.")
 
 
 @app.command(rich_help_panel=SERVER)
 def status(home: Home = None, as_json: AsJson = False) -> None:
     """What runs, what it holds, and what somebody should look at."""
-    found = launcher.status(_home(home))
+    found = launcher.status(home_of(home))
     print_status(found) if not as_json else print(json.dumps(asdict(found), default=str, indent=2, ensure_ascii=False))
 
 
@@ -157,7 +158,7 @@ def push(config: Config, workdir: Workdir = None, home: Home = None) -> None:
     """4. Send to Argilla what changed."""
     from lingo_hitl import pipeline
 
-    tell(pipeline.push(load_project(config, workdir=workdir), _home(home)))
+    tell(pipeline.push(load_project(config, workdir=workdir), home_of(home)))
 
 
 @app.command(rich_help_panel=STAGE)
@@ -165,7 +166,7 @@ def sync(config: Config, workdir: Workdir = None, home: Home = None, as_json: As
     """5. Bring labelers' answers home."""
     from lingo_hitl import pipeline
 
-    tell(pipeline.sync(load_project(config, workdir=workdir), _home(home)), as_json=as_json)
+    tell(pipeline.sync(load_project(config, workdir=workdir), home_of(home)), as_json=as_json)
 
 
 app.add_typer(curate_app, name="curate", rich_help_panel=STAGE)

@@ -15,8 +15,8 @@ from argilla_server.enums import UserRole
 from argilla_server.models import Dataset, Response, User, Workspace, WorkspaceUser
 from sqlalchemy import delete, exists, func, select
 
-from argilla_setup.accounts.accounts_file import OWNER, WORKSPACE, WantedAccounts, WantedUser
-from argilla_setup.accounts.credentials_file import CredentialsFile
+from argilla_setup.accounts.accounts_file import WantedAccounts, WantedUser
+from argilla_setup.accounts.credentials_file import OWNER, WORKSPACE, CredentialsFile
 from argilla_setup.accounts.new_users import new_key, new_password, new_user, workspace_named
 from argilla_setup.security.sign_in import DEACTIVATED, is_deactivated
 
@@ -159,7 +159,15 @@ def _create(session: Session, listed: WantedUser, kept: CredentialsFile, fresh: 
     session.flush()
     for name in listed.workspaces:
         session.add(WorkspaceUser(workspace_id=workspace_named(session, name).id, user_id=user.id))
-    kept.elsewhere.add(listed.name)
+    # Of somebody of this name who was deleted through Argilla's API: the next start would set that sign-in again.
+    kept.accounts.pop(listed.name, None)
+    if listed.name == OWNER:
+        # The toolkit works as this one.
+        password = fresh.password if fresh else ""
+        sign_in = {"password": password, "api_key": user.api_key}
+        kept.accounts[OWNER] = {"role": listed.role, **sign_in, "workspaces": list(listed.workspaces)}
+    else:
+        kept.elsewhere.add(listed.name)
     return Change("created", listed.name, _described(listed), password=fresh.password if fresh else None)
 
 

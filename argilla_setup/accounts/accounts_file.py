@@ -21,9 +21,9 @@ from typing import NoReturn
 
 import yaml
 
+from argilla_setup.accounts.credentials_file import OWNER, WORKSPACE
+
 ROLES = ("owner", "admin", "annotator")
-OWNER = "owner"
-WORKSPACE = "lingo"
 _DEFAULT_ROLE = {OWNER: "owner"}
 _USER_KEYS = ("display", "role", "workspaces")
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,79}")

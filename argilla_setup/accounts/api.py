@@ -1,6 +1,6 @@
 """What an owner may ask of the server about accounts, under /api/v1/lingo/accounts: apply a file, rotate, list.
 
-The launcher's side of it is accounts_client.py.
+The launcher's side of it is client.py.
 """
 
 from __future__ import annotations

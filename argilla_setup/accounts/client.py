@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from argilla_setup import launcher
+from argilla_setup import json_client, launcher
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, read_json
 
@@ -79,32 +77,28 @@ class _Server:
     """None where the server is another machine's."""
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/api/v1/lingo/accounts{path}",
-            data=json.dumps(body).encode() if body is not None else None,
-            method=method,
-            headers={"X-Argilla-Api-Key": self.key, "Content-Type": "application/json"},
-        )
-        # Never through a proxy where the server is this machine's.
-        handlers = [urllib.request.ProxyHandler({})] if self.home else []
         try:
-            with urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE_S) as reply:
-                return json.loads(reply.read())
-        except urllib.error.HTTPError as error:
-            raise LauncherError(self._explain(error)) from None
-        except (OSError, ValueError) as error:
+            return json_client.ask(
+                f"{self.url}/api/v1/lingo/accounts{path}",
+                method=method,
+                key=self.key,
+                body=body,
+                patience_s=PATIENCE_S,
+                # A home's server is on this machine.
+                proxies=self.home is None,
+            )
+        except json_client.RefusedError as error:
+            redirects = 300 <= error.code < 400
+            raise LauncherError(self._redirected(error) if redirects else self._explain(error)) from None
+        except json_client.NoAnswerError as error:
             again = "Run `lingo-hitl up`" if self.home else "Check the URL and whether it runs"
             raise LauncherError(
                 f"the server at {self.url} gave no answer ({error}){self._log()}. {again}, then this again."
             ) from None
 
-    def _explain(self, error: urllib.error.HTTPError) -> str:
-        try:
-            detail = json.loads(error.read()).get("detail")
-        except (OSError, ValueError, AttributeError):
-            detail = None
-        if error.code == 422 and isinstance(detail, str):
-            return detail
+    def _explain(self, error: json_client.RefusedError) -> str:
+        if error.code == 422 and error.detail:
+            return error.detail
         if error.code == 401 and self.home:
             return (
                 f"the server refused the owner's API key of {self.home.credentials}. Run `lingo-hitl down`, then"
@@ -116,7 +110,19 @@ class _Server:
             return "the server is of an earlier lingo-hitl. Run `lingo-hitl down`, then `lingo-hitl up`."
         if error.code == 404:
             return f"{self.url} is no server of this lingo-hitl: it knows no accounts. Check the URL, or update it."
-        return f"the server answered {error.code}{f' ({detail})' if isinstance(detail, str) else ''}{self._log()}."
+        return f"the server answered {error.code}{f' ({error.detail})' if error.detail else ''}{self._log()}."
+
+    def _redirected(self, error: json_client.RefusedError) -> str:
+        try:
+            to = urlsplit(error.location or "")
+        except ValueError:
+            to = urlsplit("")
+        # No more of the address: the rest may be secret.
+        place = f"{to.scheme}://{to.netloc.rpartition('@')[2]}" if to.netloc else "another page of its own"
+        return (
+            f"{self.url} redirects to {place}, and an API key is not sent on. If that is the server, give its URL with"
+            " --url."
+        )
 
     def _log(self) -> str:
         return f"; see {self.home.log}" if self.home else ""
@@ -124,7 +130,7 @@ class _Server:
 
 def _server(home: Path, url: str | None) -> _Server:
     if url:
-        key = os.environ.get(API_KEY, "")
+        key = os.environ.get(API_KEY, "").strip()
         if not url.startswith(("http://", "https://")):
             raise LauncherError(f"--url is {url!r}; expected a URL such as https://argilla.example.org.")
         if not key:

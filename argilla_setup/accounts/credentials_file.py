@@ -16,6 +16,9 @@ from typing import Any
 from argilla_setup.home import read_json, write_private
 
 OWNER = "owner"
+"""The user as whom the toolkit works."""
+WORKSPACE = "lingo"
+"""The workspace that a start makes."""
 MADE_BY_UP = ("annotator1", "annotator2")
 """The annotators that a start makes where nothing is said about them."""
 

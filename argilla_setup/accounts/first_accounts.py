@@ -13,8 +13,7 @@ from argilla_server.enums import UserRole
 from argilla_server.models import User, WorkspaceUser
 from sqlalchemy import select
 
-from argilla_setup.accounts.accounts_file import OWNER, WORKSPACE
-from argilla_setup.accounts.credentials_file import CredentialsFile
+from argilla_setup.accounts.credentials_file import OWNER, WORKSPACE, CredentialsFile
 from argilla_setup.accounts.new_users import new_key, new_password, new_user, workspace_named
 from argilla_setup.accounts.owner_sign_in import OwnerSignIn
 from argilla_setup.security.sign_in import is_deactivated
@@ -34,6 +33,7 @@ def ensure_accounts(
     Accounts made earlier stay, listed or not, and annotators whose sign-ins are known to be elsewhere are left alone.
     A user who is in the database but whose password is not in `path` (the file was deleted) gets a new password, and
     keeps the API key; a deactivated one stays so. Where file and database have two API keys, the file's is set.
+    An empty password in `path` (a restore leaves one) is one that is not known: nobody is ever given it.
     `given` is the owner's sign-in where `path` holds none yet: what was changed later is not changed back.
     `owner` is an owner who may sign in, whatever the database says: the toolkit works as `owner`.
     """
@@ -50,19 +50,26 @@ def ensure_accounts(
     lost = [name for name in wanted if name not in kept.accounts and name in users]
     if OWNER in users and is_deactivated(users[OWNER]) and OWNER not in lost:
         lost.append(OWNER)
+    differing: list[str] = []
+    missing = [name for name in wanted if name not in users]
     for name, role in wanted.items():
-        if name not in kept.accounts:
-            first = given if given and name == OWNER else OwnerSignIn()
-            kept.accounts[name] = {
+        given_here = given if given and name == OWNER else OwnerSignIn()
+        account = kept.accounts.setdefault(
+            name,
+            {
                 "role": role.value,
-                "password": first.password or new_password(),
-                "api_key": first.api_key or (users[name].api_key if name in users else new_key()),
+                "password": "",
+                "api_key": given_here.api_key or (users[name].api_key if name in users else new_key()),
                 "workspaces": [WORKSPACE],
-            }
+            },
+        )
+        if name in users and users[name].api_key != account["api_key"]:
+            differing.append(name)
+        # Where the database has a password, an empty one here means that it goes on working.
+        if name in {*missing, *lost, *differing} and not account.get("password"):
+            account["password"] = given_here.password or new_password()
     kept.url = url
     kept.write()
-    missing = [name for name in wanted if name not in users]
-    differing = [name for name in wanted if name in users and users[name].api_key != kept.accounts[name]["api_key"]]
     demoted = OWNER in users and users[OWNER].role != UserRole.owner
     if not missing and not lost and not differing and not demoted:
         return

@@ -9,15 +9,12 @@ import shutil
 import sqlite3
 import tempfile
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from argilla_setup import launcher
+from argilla_setup import json_client, launcher
 from argilla_setup.accounts.credentials_file import OWNER
 from argilla_setup.addresses import any_free_port
 from argilla_setup.backup import snapshot as format_
@@ -30,7 +27,8 @@ from argilla_setup.table_digest import TableContent, contents
 HOST = "127.0.0.1"
 INDEX_PATIENCE_S = 3600.0
 """How long a search index that the snapshot lacks may take to be built."""
-_WORD = re.compile(r"\w{2,30}")
+_WORD = re.compile(r"(?<![^\W_])[^\W_]{2,30}(?![^\W_])")
+"""A whole word, as the search knows words: without the underscores of a blank, and not the beginning of a long one."""
 
 
 @dataclass(frozen=True)
@@ -188,18 +186,11 @@ def _word_of(connection: sqlite3.Connection, dataset: str) -> str | None:
 def _ask(
     url: str, path: str, *, key: str | None = None, body: Any = None, form: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    data = json.dumps(body).encode() if body is not None else urllib.parse.urlencode(form).encode() if form else None
-    headers = {"Content-Type": "application/json"} if body is not None else {}
-    request = urllib.request.Request(
-        url + path, data=data, headers={**headers, **({"X-Argilla-Api-Key": key} if key else {})}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=120) as reply:
-            value = json.loads(reply.read())
-    except urllib.error.HTTPError as error:
+        value = json_client.ask(url + path, key=key, body=body, form=form, patience_s=120)
+    except json_client.RefusedError as error:
         raise LauncherError(f"the restored server answers {error.code} to {path.partition('?')[0]}") from None
-    except (OSError, ValueError) as error:
+    except json_client.NoAnswerError as error:
         raise LauncherError(f"the restored server gives no answer to {path.partition('?')[0]} ({error})") from None
     return value if isinstance(value, dict) else {}
 

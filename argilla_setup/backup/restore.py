@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from argilla_setup import launcher
+from argilla_setup import running
 from argilla_setup.accounts.credentials_file import MADE_BY_UP, OWNER, CredentialsFile
 from argilla_setup.backup import snapshot as format_
+from argilla_setup.backup.set_aside import set_aside, waiting_jobs
 from argilla_setup.backup.snapshot import DATABASE, INDEX, Manifest, Tell, quiet
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error, read_json
@@ -27,6 +28,8 @@ class Restored:
     manifest: Manifest
     kept_credentials: bool
     """True where credentials.json is the snapshot's or the home's own: it holds the passwords."""
+    set_aside: tuple[Path, ...] = ()
+    """Sign-ins and waiting jobs of an earlier database of this home, by their new names."""
 
 
 def restore(snapshot: Path, home: Path, *, tell: Tell = quiet) -> Restored:
@@ -34,7 +37,8 @@ def restore(snapshot: Path, home: Path, *, tell: Tell = quiet) -> Restored:
 
     LauncherError where the snapshot is damaged or too new, or the home holds data or runs: then nothing was changed.
     Passwords and API keys are in the database, and work afterwards. Without credentials in the snapshot, a
-    credentials.json is made that holds the owner's API key, which the toolkit works with.
+    credentials.json is made that holds the owner's API key, which the toolkit works with. One of the home's own that
+    does not fit is set aside, and so are jobs that wait in the home.
     """
     snapshot = Path(snapshot).expanduser().absolute()
     manifest = Manifest.read(snapshot)
@@ -46,14 +50,14 @@ def restore(snapshot: Path, home: Path, *, tell: Tell = quiet) -> Restored:
         place.prepare()
         with place.locked():
             refuse_data(place)
-            kept = _fill(snapshot, manifest, place, tell)
+            kept, moved = _fill(snapshot, manifest, place, tell)
     except BaseException as error:
         if is_new:
             shutil.rmtree(place.path, ignore_errors=True)
         if isinstance(error, OSError):
             raise explain_os_error(error, place.path) from None
         raise
-    return Restored(place.path, manifest, kept)
+    return Restored(place.path, manifest, kept, moved)
 
 
 def refuse_newer(snapshot: Path, manifest: Manifest) -> None:
@@ -67,8 +71,7 @@ def refuse_newer(snapshot: Path, manifest: Manifest) -> None:
 
 def refuse_data(place: Home) -> None:
     """LauncherError where the home runs or holds a database, or a part of one."""
-    now = launcher.status(place.path)
-    if now.running or any(part.pid is not None for part in now.parts):
+    if running.anything(place):
         raise LauncherError(
             f"the server of {place.path} runs; a home without data was expected. Give another place with --home, or run"
             " `lingo-hitl down` and move that folder away."
@@ -91,7 +94,7 @@ def fit_credentials(place: Home, database: Path) -> bool:
     It holds the owner's API key, for the toolkit, and an empty password: the one that worked before goes on working,
     and is not known here. All others' sign-ins are elsewhere, so that no start makes or changes them.
     """
-    if _fits(place, database):
+    if fits(place, database):
         return False
     with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         users = dict(connection.execute("SELECT username, api_key FROM users").fetchall())
@@ -109,7 +112,8 @@ def fit_credentials(place: Home, database: Path) -> bool:
     return True
 
 
-def _fill(snapshot: Path, manifest: Manifest, place: Home, tell: Tell) -> bool:
+def _fill(snapshot: Path, manifest: Manifest, place: Home, tell: Tell) -> tuple[bool, tuple[Path, ...]]:
+    """Whether credentials.json is a kept one, and what was set aside."""
     whole, done = sum(file.bytes for file in manifest.files.values()), 0
 
     def step(read: int) -> None:
@@ -135,24 +139,33 @@ def _fill(snapshot: Path, manifest: Manifest, place: Home, tell: Tell) -> bool:
         # The index of a database that was here before may be ahead of the snapshot's, and its other files are no use.
         for file in (*place.path.glob(f"{INDEX}*"), *place.path.glob(f"{DATABASE}-*")):
             file.unlink()
-        own = _fits(place, folder / DATABASE)
+        moved = set_aside(waiting_jobs(place), before="restore")
+        own = fits(place, folder / DATABASE)
         names = [name for name in manifest.files if name != DATABASE and not (own and name in format_.CREDENTIALS)]
         for name in names:
+            if name in format_.CREDENTIALS and not _equal(folder / name, place.path / name):
+                moved += set_aside([place.path / name], before="restore")
             (folder / name).replace(place.path / name)
+        if not fits(place, folder / DATABASE):
+            moved += set_aside([place.credentials], before="restore")
         made = fit_credentials(place, folder / DATABASE)
         # The database last: a home that holds one is whole.
         (folder / DATABASE).replace(place.database)
         format_.flush(place.path)
-    return not made
+    return not made, tuple(moved)
 
 
-def _fits(place: Home, database: Path) -> bool:
+def fits(place: Home, database: Path) -> bool:
     """Whether the home has a credentials.json with the API key that the owner has in `database`."""
     with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         row = connection.execute("SELECT api_key FROM users WHERE username = ?", (OWNER,)).fetchone()
     accounts = read_json(place.credentials).get("accounts")
     owner = accounts.get(OWNER) if isinstance(accounts, dict) else None
     return bool(row) and isinstance(owner, dict) and owner.get("api_key") == row[0]
+
+
+def _equal(one: Path, other: Path) -> bool:
+    return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 @contextlib.contextmanager

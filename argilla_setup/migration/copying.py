@@ -1,6 +1,6 @@
 """Copy one Argilla's database to another: `python -m argilla_setup.migration.copying`, run in the server environment.
 
-The task is one JSON object on standard input, for its addresses may hold passwords (see migration.py, which starts
+The task is one JSON object on standard input, for its addresses may hold passwords (see migrate.py, which starts
 this). Standard output gets JSON lines: steps while it works, and a last one with the outcome or the error.
 """
 
@@ -98,7 +98,7 @@ def _import_tables_alone() -> None:
     """Argilla without its web application, which its `__init__` imports: half a second instead of four."""
     for name in [name for name in os.environ if name.startswith("ARGILLA_")]:
         del os.environ[name]
-    # The folder that migration.py made for this process; Argilla makes its home as soon as it is imported.
+    # The folder that migrate.py made for this process; Argilla makes its home as soon as it is imported.
     os.environ["ARGILLA_HOME_PATH"] = str(Path.cwd() / "argilla")
     os.environ.update({"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})
     package = importlib.util.find_spec("argilla_server")

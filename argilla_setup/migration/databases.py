@@ -16,10 +16,9 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
-from argilla_setup.accounts.credentials_file import MADE_BY_UP, OWNER
+from argilla_setup.accounts.credentials_file import MADE_BY_UP, OWNER, WORKSPACE
 
 PATIENCE_S = 10
-WORKSPACE = "lingo"
 HOLDING_NOTHING = ("datasets", "records", "webhooks")
 """Tables that a server which was only ever started has no rows in."""
 

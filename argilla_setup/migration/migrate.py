@@ -1,6 +1,6 @@
 """`migrate-server`: move all that one Argilla holds to another, SQLite or PostgreSQL. Standard library only.
 
-The copying itself runs in the server environment, for it needs Argilla's tables (migration_copy.py). Here: what the
+The copying itself runs in the server environment, for it needs Argilla's tables (copying.py). Here: what the
 two ends are, that nobody works on them, and that a home is whole or as it was.
 """
 
@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from argilla_setup import environment, launcher
+from argilla_setup import environment, running
 from argilla_setup.backup import snapshot as format_
-from argilla_setup.backup.restore import fit_credentials
+from argilla_setup.backup.restore import fit_credentials, fits
+from argilla_setup.backup.set_aside import set_aside, waiting_jobs
 from argilla_setup.backup.snapshot import DATABASE, INDEX, Tell, quiet
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error
@@ -46,6 +47,8 @@ class Migration:
     changed: tuple[str, ...]
     """Tables that were written to at the source meanwhile; what came in after the start is not in the target."""
     next_step: str
+    set_aside: tuple[str, ...] = ()
+    """Sign-ins and waiting jobs of the home that the target is, by their new names."""
 
 
 def migrate(source: str, target: str, *, live: bool = False, dry_run: bool = False, tell: Tell = quiet) -> Migration:
@@ -80,6 +83,7 @@ def migrate(source: str, target: str, *, live: bool = False, dry_run: bool = Fal
         tables=tuple(MovedTable(**table) for table in outcome["tables"]),
         changed=tuple(outcome["changed"]),
         next_step=to.next_step.format(shown=to.shown),
+        set_aside=tuple(outcome.get("set_aside", ())),
     )
 
 
@@ -123,8 +127,12 @@ def _run_into_file(
             # Derived of what was there before.
             for file in to.home.path.glob(f"{INDEX}*"):
                 file.unlink()
-            if isinstance(from_, HomeEnd) and from_.home.credentials.is_file():
-                to.home.credentials.unlink(missing_ok=True)
+            moved = set_aside(waiting_jobs(to.home), before="migration")
+            goes_along = isinstance(from_, HomeEnd) and from_.home.credentials.is_file()
+            if goes_along or not fits(to.home, made):
+                moved += set_aside([to.home.credentials], before="migration")
+            outcome["set_aside"] = [str(file) for file in moved]
+            if isinstance(from_, HomeEnd) and goes_along:
                 format_.sum_of(from_.home.credentials, copy_to=to.home.credentials)
             fit_credentials(to.home, made)
         made.replace(to.database)
@@ -137,18 +145,23 @@ def _run_into_file(
 @contextlib.contextmanager
 def _stopped(place: Home, option: str, otherwise: str) -> Iterator[None]:
     """Hold a home that does not run, so that no start comes in between."""
-    now = launcher.status(place.path)
-    if now.running or now.pid is not None:
-        raise LauncherError(
-            f"the server of {place.path} ({option}) runs; a stopped one was expected. Run `lingo-hitl down --home"
-            f" {place.path}`, {otherwise}."
-        )
+    _refuse_running(place, option, otherwise)
     try:
         place.prepare()
     except OSError as error:
         raise explain_os_error(error, place.path) from None
     with place.locked():
+        # Again: it may have been started until it was held.
+        _refuse_running(place, option, otherwise)
         yield
+
+
+def _refuse_running(place: Home, option: str, otherwise: str) -> None:
+    if running.anything(place):
+        raise LauncherError(
+            f"the server of {place.path} ({option}) runs; a stopped one was expected. Run `lingo-hitl down --home"
+            f" {place.path}`, {otherwise}."
+        )
 
 
 def _settle(database: Path) -> None:

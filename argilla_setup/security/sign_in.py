@@ -93,7 +93,7 @@ async def _create_token(
     # A name that does not exist takes as long as a wrong password.
     hashed = str(user.password_hash) if user else DEACTIVATED
     right = await run_in_threadpool(accounts.verify_password, password, hashed)
-    if user is None or not right or is_deactivated(user):
+    if user is None or not password or not right or is_deactivated(user):
         raise UnauthorizedError
     _attempts.succeed(username, address, browser=browser)
     response.set_cookie(

@@ -216,13 +216,23 @@ def test_rotate_and_where_secrets_are(home):
     with pytest.raises(LauncherError, match="haneul is deactivated"):
         accounts_client.rotate(home, "haneul")
 
-    # The key in the file is the one that counts, for instance after an older database was put back.
+    # Deleted through Argilla's API, and listed again: somebody new, whose password is not the one in the file.
+    rest = Rest(home)
+    [annotator1] = [user["id"] for user in rest("GET", "/users")["items"] if user["username"] == "annotator1"]
+    rest("DELETE", f"/users/{annotator1}")
+    [anew] = [change for change in apply(home, "users: {annotator1: }") if change.what == "created"]
+
+    # The key in the file is the one that counts, for instance after an older database was put back. An empty password,
+    # as a restore leaves it, is no password.
     launcher.down(home)
     data = json.loads((home / "credentials.json").read_text())
-    data["accounts"]["owner"]["api_key"] = "k" * 43
+    data["accounts"]["owner"].update(api_key="k" * 43, password="")
     (home / "credentials.json").write_text(json.dumps(data))
     start(home)
     assert me(home, **{"X-Argilla-Api-Key": "k" * 43}) == "owner"
+    assert token(home, "annotator1", anew.password).status_code == 201, "a start leaves it alone"
+    assert token(home, "owner", "").status_code in (401, 422)
+    assert token(home, "owner", launcher.credentials(home).accounts["owner"].password).status_code == 201
     assert {user.name for user in accounts_client.listing(home) if user.active} == {"owner", "annotator1"}
 
 

@@ -20,6 +20,8 @@ from argilla_setup.backup.restore import restore
 from argilla_setup.backup.snapshot import Manifest, argilla_version
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
+from argilla_setup.migration.migrate import migrate
+from argilla_setup.processes import ProcessRecord
 from argilla_setup.table_digest import TableContent
 
 ROOT = Path(__file__).parents[2]
@@ -266,6 +268,34 @@ def test_a_restore_never_overwrites_and_never_takes_what_was_changed(home, tmp_p
     assert restore(taken, home.path).kept_credentials
     assert json.loads(home.credentials.read_text())["accounts"]["owner"]["password"] == "p"
     assert home.index.read_bytes() == (taken / "index.db").read_bytes()
+
+    # Sign-ins of another database, and jobs that wait for one, do not get into this one; nor are they lost.
+    for _ in range(2):
+        kept = {"credentials.json": '{"accounts": {"owner": {"api_key": "x"}}}', "unsent-jobs.jsonl": "a job\n"}
+        kept |= {"redis/appendonly.aof": "jobs"}
+        for name, text in kept.items():
+            (home.path / name).write_text(text)
+        home.database.unlink()
+        restored = restore(taken, home.path)
+    assert not restored.kept_credentials
+    assert {str(file.relative_to(home.path)): file.read_text() for file in restored.set_aside} == {
+        f"{name}.before-restore-2": text for name, text in kept.items()
+    }
+    assert not home.unsent_jobs.exists()
+    assert listing(home.redis_data) == ["appendonly.aof.before-restore", "appendonly.aof.before-restore-2"]
+    home.delete()
+    assert not home.path.exists()
+
+
+def test_a_home_whose_supervisor_alone_runs_is_left_alone(home, tmp_path):
+    """It is about to start the server anew."""
+    taken = backup(home.path, tmp_path / "snapshots").path
+    supervisor = ProcessRecord.of(os.getpid())
+    supervisor.write(home.record("supervisor"))
+    fails(lambda: migrate(str(home.path), f"sqlite:///{tmp_path / 'x.db'}"), "(--from) runs", "lingo-hitl down")
+    fails(lambda: migrate(f"sqlite:///{taken / 'argilla.db'}", str(home.path)), "(--to) runs")
+    home.database.unlink()
+    fails(lambda: restore(taken, home.path), "runs; a home without data was expected")
 
 
 def test_equal_content_has_equal_digests_in_any_order():

@@ -94,7 +94,8 @@ def item(number, questions):
     record = {
         "external_id": f"r{number}",
         "fields": {
-            "t": f"문장 번호{number}끝 “따옴표” \\ \t",
+            # A blank to fill in, and a word without end: no search is for the one or for a part of the other.
+            "t": f"____ {'ab' * 20} 문장 번호{number}끝 “따옴표” \\ \t",
             "chat": [{"role": "user", "content": "안녕?"}] if number % 2 else None,
             "card": {"title": "제목", "n": [1, 1.0, 1e300, None, True]} if number % 3 == 0 else None,
         },
@@ -237,7 +238,9 @@ def test_from_sqlite_to_postgresql_and_back_to_a_server_that_works(team, place):
         tried = migrate(f"file:{place / 'url'}", str(third), dry_run=True)
         assert {table.name: table.rows for table in tried.tables}["records"] == count
         assert launcher.credentials(third).accounts["owner"].password == ""
+        (third / "unsent-jobs.jsonl").write_text("of the database that gives way\n")
         back = migrate(f"file:{place / 'url'}", str(third))
+        assert back.set_aside == (f"{third / 'unsent-jobs.jsonl'}.before-migration",)
         assert password not in repr(back)
     there = rows(third / "argilla.db")
     assert there.keys() == here.keys()
@@ -247,6 +250,7 @@ def test_from_sqlite_to_postgresql_and_back_to_a_server_that_works(team, place):
     # The server there: everybody signs in as before, and finds what they had.
     launcher.up(third, port=free_port(), say=lambda line: None)
     known = launcher.credentials(third)
+    assert known.accounts["owner"].password == "", "not known, and left as it is"
     assert known.accounts["owner"].api_key == old["owner"].api_key
     rest = Rest(third)
     for name, secret in {"minji": passwords["minji"], "owner": old["owner"].password}.items():
