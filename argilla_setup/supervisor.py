@@ -95,7 +95,7 @@ class Part:
         return None
 
     def note_end(self, home: Home, how: str, *, at_least: float = 0.0) -> None:
-        """It has ended, or could not be started: say so, and that it is started again, in `at_least` seconds or more."""
+        """It has ended, or could not be started: say so, and when it is started again, after `at_least` seconds."""
         self.record(home, ended=how)
         self.process = None
         self.failures = 0 if time.monotonic() - self.began > SOUND_AFTER_S else self.failures + 1

@@ -155,7 +155,7 @@ class Loop:
         from argilla_server.settings import settings
 
         from argilla_setup.app import configure_sqlite
-        from argilla_setup.patches import record_statuses, speedups  # with it the engine is imported, which registers it
+        from argilla_setup.patches import record_statuses, speedups  # the engine is registered when it is imported
         from argilla_setup.search import searcher
 
         os.environ[searcher.INDEX_VARIABLE] = str(self._home.index)
