@@ -21,6 +21,7 @@ from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, read_json
 from argilla_setup.secret_files import SecretError
 from argilla_setup.settings import configure, configure_logging
+from argilla_setup.supervisor import CANNOT_START, NO_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,8 +31,12 @@ class StartError(Exception):
     """A fault that the user can mend; its text is the line they see."""
 
 
+class NoAnswerError(StartError):
+    """What the server needs did not answer in time; it may be back later without anybody's doing."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM; 0 after a clean stop."""
+    """Serve until SIGTERM; 0 after a clean stop, else CANNOT_START or NO_ANSWER of the supervisor."""
     parser = argparse.ArgumentParser(prog="argilla_setup.app")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _serve(Home(options.home), host=options.host, port=options.port, annotators=options.annotator)
     except (StartError, SecretError, LauncherError) as error:
         print(f"lingo-hitl: {error}", file=sys.stderr)
-        return 3
+        return NO_ANSWER if isinstance(error, NoAnswerError) else CANNOT_START
     return 0
 
 
@@ -101,13 +106,19 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
         )
         server = uvicorn.Server(config)
         _stop_at_sigterm(server)
-        server.run()
+        # uvicorn ends the process itself where it cannot listen.
+        with contextlib.suppress(SystemExit):
+            server.run()
     if settings.database_is_sqlite:
         _checkpoint(home)
     if not server.started:
-        if why_not_free(host, port):
-            raise StartError(f"port {port} on {host} was taken while the server started. Run `lingo-hitl up` again.")
-        raise StartError(f"Argilla could not start: Redis or the search engine did not answer; see {home.log}.")
+        reason = why_not_free(host, port)
+        if reason:
+            raise StartError(
+                f"port {port} on {host} cannot be used ({reason}). Stop the other program that has it, or give another"
+                " one with `lingo-hitl up --port`."
+            )
+        raise NoAnswerError(f"Argilla could not start: Redis or the search engine did not answer; see {home.log}.")
 
 
 def _stop_at_sigterm(server: Any) -> None:

@@ -49,7 +49,13 @@ class ProcessRecord:
         write_private(path, json.dumps({**asdict(self), **more}) + "\n")
 
     def is_running(self) -> bool:
-        return not _reap(self.pid) and ProcessRecord.of(self.pid) == self
+        if _reap(self.pid):
+            return False
+        if ProcessRecord.of(self.pid) == self:
+            return True
+        # One that ended between these two looks is a zombie now: its exit code would be lost.
+        _reap(self.pid)
+        return False
 
     def how_it_ended(self) -> str:
         """`exit code 1` or `signal 9` for an ended child of this process; `unknown cause` for any other."""

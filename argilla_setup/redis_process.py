@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import socket
 import tempfile
 import time
@@ -27,7 +29,13 @@ QUEUES = ("default", "high")
 FAILED_FOR_S = 365 * 86400
 """How long a failed job is listed; its place in the list is the time when that ends."""
 _TEMPORARY = "lingo-redis-"
-_REFUSED = ("bad file format", "append only file", "aof", "unexpected end of file")
+_REFUSED = re.compile(
+    r"(bad file format|unexpected end of file|unknown command '[^\n]*') reading the append only file"
+    r"|error reading the rdb preamble of the aof file|wrong signature trying to load db from file|wrong rdb checksum"
+    r"|can't handle rdb format version|terminating server after rdb file reading failure",
+    re.IGNORECASE,
+)
+"""What Redis 6 ends with over what is in its file; over a disk that cannot be read it ends with other lines."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +63,17 @@ def start(home: Home, server_environment: Path, address: Path) -> ProcessRecord:
     while True:
         printed = home.redis_log.stat().st_size if home.redis_log.exists() else 0
         process = spawn(command, environment=dict(os.environ), folder=home.run, log=home.redis_log)
-        process.write(home.record("redis"), socket=str(address))
+        with contextlib.suppress(OSError):
+            # The supervisor records it once more: this one is for a start that is killed before that.
+            process.write(home.record("redis"), socket=str(address))
         deadline = time.monotonic() + START_PATIENCE_S
         while process.is_running() and time.monotonic() < deadline:
             if answers(address):
                 return process
             time.sleep(0.02)
+        ended = not process.is_running()
         process.stop(patience_s=2)
-        if not _set_aside_refused(home, printed):
+        if not (ended and _set_aside_refused(home, printed)):
             raise LauncherError(
                 f"Redis did not start: {environment.last_error_line(home.redis_log)} (log: {home.redis_log})."
                 " Correct the cause, then run `lingo-hitl up` again."
@@ -136,9 +147,21 @@ def _set_aside_refused(home: Home, printed: int) -> bool:
     data = list(home.redis_data.glob("*.aof"))
     with home.redis_log.open("rb") as log:
         log.seek(printed)
-        said = log.read().decode(errors="replace").lower()
-    if not data or not any(word in said for word in _REFUSED):
+        said = log.read().decode(errors="replace")
+    if not data or not refuses_its_file(said):
         return False
     for file in data:
-        file.replace(file.with_suffix(".refused"))
+        file.replace(_free_name(file))
     return True
+
+
+def refuses_its_file(said: str) -> bool:
+    """Whether this is what Redis prints when it cannot make sense of its data file, and not of a fault around it."""
+    return _REFUSED.search(said) is not None
+
+
+def _free_name(file: Path) -> Path:
+    """`appendonly.refused`, the next one `appendonly.refused.2`: each may hold jobs that somebody wants back."""
+    first = file.with_suffix(".refused")
+    names = itertools.chain([first], (first.with_name(f"{first.name}.{number}") for number in itertools.count(2)))
+    return next(name for name in names if not name.exists())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import os
 import secrets
 import shutil
@@ -13,6 +12,8 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from argilla_setup.home import read_json, write_private
+from argilla_setup.log_files import rotating_handler
+from argilla_setup.log_redaction import WithoutInput
 from argilla_setup.secret_files import read_secrets
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from argilla_setup.home import Home
 
-LOG_BYTES = 5 * 1024**2
-LOG_FILES = 4
 SQLITE_PATIENCE_S = 30
 """How long a write waits for another one; Argilla's own 5 s are short beside a bulk upsert on a slow disk."""
 
@@ -65,11 +64,15 @@ def configure(home: Home, *, redis_url: str | None, temporary: Path | None = Non
 
 
 def configure_logging(log: Path) -> None:
-    """One rotating log for Argilla, uvicorn and us; request lines are left out, for they carry search texts."""
-    handler = logging.handlers.RotatingFileHandler(log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    """One rotating log for Argilla, uvicorn and us; errors also go to stderr.
+
+    Request lines are left out, for they carry search texts, and so is what a refused request sent.
+    """
+    handler = rotating_handler(log)
     errors = logging.StreamHandler(sys.stderr)
     errors.setLevel(logging.ERROR)
+    for each in (handler, errors):
+        each.addFilter(WithoutInput())
     logging.basicConfig(handlers=[handler, errors], level=logging.WARNING, force=True)
     for name in ("argilla_setup", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.INFO)

@@ -101,7 +101,7 @@ def _missing_parts(
         # A clean stop leaves no records.
         if any(recorded.values()):
             reason = environment.told_error(place.start_log)
-            cause = f": {reason}" if reason else ", or the machine was restarted"
+            cause = f": {reason.rstrip('.')}" if reason else ", or the machine was restarted"
             yield f"the server was not stopped by `lingo-hitl down`: it has ended{cause}. Run `lingo-hitl up`."
         return
     if not supervisor.pid:
@@ -111,7 +111,9 @@ def _missing_parts(
     for part in others:
         # At a start the worker follows the server, and has no record before.
         if not part.pid and (part.name != "worker" or (answers and recorded["worker"])):
-            yield f"{names[part.name]} has ended; {cure}"
+            record = recorded[part.name]
+            how = f" ({record.facts['ended']})" if record and record.facts.get("ended") else ""
+            yield f"{names[part.name]} has ended{how}; {cure}"
     server = recorded["server"]
     if server is None or answers or not parts[1].pid:
         return

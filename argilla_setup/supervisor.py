@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CANNOT_START = 3
-"""The exit code of a server that has told its user what to mend: starting it again would not help."""
+"""The exit code of a server that has told its user what to mend: starting it again at once would not help."""
+NO_ANSWER = 4
+"""The exit code of a server to which Redis or the search engine did not answer: they may be back by then."""
 SERVER_PATIENCE_S = 20.0
 WORKER_PATIENCE_S = 10.0
 REDIS_PATIENCE_S = 5.0
@@ -39,9 +41,12 @@ PATIENCE_S = SERVER_PATIENCE_S + WORKER_PATIENCE_S + REDIS_PATIENCE_S + 5.0
 """How long a stop of all may take."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+MENDING_PAUSE_S = 5.0
+"""After an end whose cause somebody has to mend."""
 SOUND_AFTER_S = 20.0
 """What has run this long had started well: if it ends, it is started again at once."""
 ROTATE_EVERY_S = 60.0
+RECORD_EVERY_S = 5.0
 LOOK_EVERY_S = 0.25
 
 _log = logging.getLogger("argilla_setup.supervisor")
@@ -56,7 +61,9 @@ class Part:
     facts: dict[str, Any] = field(default_factory=dict)
     """Written into its record, for the launcher and for `status`."""
     process: ProcessRecord | None = None
+    recorded: bool = False
     began: float = 0.0
+    since: float = 0.0
     due: float = 0.0
     failures: int = 0
     restarts: int = -1
@@ -66,13 +73,34 @@ class Part:
         self.began = time.monotonic()
         self.restarts += 1
         self.process = self.start()
-        self.process.write(home.record(self.name), since=time.time(), restarts=self.restarts, **self.facts)
+        self.since = time.time()
+        self.recorded = False
+        reason = self.record(home)
+        if reason:
+            _log.error("%s runs and cannot be recorded (%s); that is tried again", self.name, reason)
 
-    def note_end(self, how: str) -> None:
-        """It has ended, or could not be started: say so, and when it is started again."""
+    def record(self, home: Home, **more: Any) -> str | None:
+        """Write who runs; None, or what kept it from being written, as a full disk does: the process runs all the same.
+
+        Taken for one that could not be started, it would be started once more beside itself.
+        """
+        if self.process is None:
+            return None
+        try:
+            facts = {"since": self.since, "restarts": self.restarts, **self.facts, **more}
+            self.process.write(home.record(self.name), **facts)
+        except OSError as error:
+            return error.strerror or str(error)
+        self.recorded = True
+        return None
+
+    def note_end(self, home: Home, how: str, *, at_least: float = 0.0) -> None:
+        """It has ended, or could not be started: say so, and when it is started again, after `at_least` seconds."""
+        self.record(home, ended=how)
         self.process = None
         self.failures = 0 if time.monotonic() - self.began > SOUND_AFTER_S else self.failures + 1
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self.failures - 2)) if self.failures > 1 else 0.0
+        pause = max(pause, at_least)
         self.due = time.monotonic() + pause
         self.facts |= {"last_end": how, "ended_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         _log.warning("%s has ended (%s); it is started again in %.0f s", self.name, how, pause)
@@ -105,7 +133,10 @@ class Supervisor:
         self.worker = Part("worker", lambda: self._spawn(worker, home.worker_output))
 
     def keep(self) -> int:
-        """Until SIGTERM: 0. CANNOT_START where the server ended with that, or Redis cannot be started at all."""
+        """Until SIGTERM: 0. CANNOT_START where the server, or Redis, cannot be started at all.
+
+        A server that has served is started again whatever ends it: a disk may be full for a while, and people label.
+        """
         wake = self._wake_up()
         rotated = time.monotonic()
         try:
@@ -114,8 +145,8 @@ class Supervisor:
             while not self.stopping:
                 for part in (self.redis, self.server, self.worker):
                     self._look_after(part)
-                    if part is self.server and part.facts.get("exit_code") == CANNOT_START:
-                        return CANNOT_START
+                if self._gives_up():
+                    return CANNOT_START
                 if time.monotonic() - rotated > ROTATE_EVERY_S:
                     rotated = time.monotonic()
                     self._rotate_logs()
@@ -128,16 +159,26 @@ class Supervisor:
     def _look_after(self, part: Part) -> None:
         if part.process and not part.process.is_running():
             part.facts["exit_code"] = part.process.exit_code()
-            part.note_end(part.process.how_it_ended())
-            if part.facts["exit_code"] == CANNOT_START:
+            how = part.process.how_it_ended()
+            if part is self.server and part.facts["exit_code"] in (CANNOT_START, NO_ANSWER):
+                told = environment.told_error(self.home.start_log)
+                how += f": {told.rstrip('.')}" if told else ""
+            told_user = part.facts["exit_code"] == CANNOT_START
+            part.note_end(self.home, how, at_least=MENDING_PAUSE_S if told_user else 0.0)
+            if self._gives_up():
                 return
+        if part.process and not part.recorded:
+            part.record(self.home)
         if part.process or time.monotonic() < part.due or (part is self.worker and not self._serves()):
             return
         try:
             part.begin(self.home)
             _log.info("%s is started as process %d", part.name, part.process.pid if part.process else 0)
         except (LauncherError, OSError) as error:
-            part.note_end(str(error))
+            part.note_end(self.home, str(error))
+
+    def _gives_up(self) -> bool:
+        return not self.served and not self.server.process and self.server.facts.get("exit_code") == CANNOT_START
 
     def _serves(self) -> bool:
         """Whether the server has been seen to listen: the worker follows it, not to slow it nor to meet old tables."""
@@ -154,6 +195,8 @@ class Supervisor:
         now = time.monotonic()
         waits = [ROTATE_EVERY_S - (now - rotated)]
         waits += [part.due - now for part in (self.redis, self.server) if not part.process]
+        if not all(part.recorded for part in (self.redis, self.server, self.worker) if part.process):
+            waits.append(RECORD_EVERY_S)
         if not self.worker.process:
             waits.append(self.worker.due - now if self.served else LOOK_EVERY_S)
         return max(0.01, min(waits))

@@ -156,7 +156,7 @@ class Loop:
 
         from argilla_setup.app import configure_sqlite
         from argilla_setup.patches import record_statuses, speedups  # the engine is registered when it is imported
-        from argilla_setup.search import searcher  # the engine is registered when it is imported
+        from argilla_setup.search import searcher
 
         os.environ[searcher.INDEX_VARIABLE] = str(self._home.index)
         if settings.database_is_sqlite:

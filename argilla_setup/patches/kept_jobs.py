@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from argilla_setup.home import open_private
+from argilla_setup.home import open_private, write_private
 from argilla_setup.patches.speedups import source_hash
 
 if TYPE_CHECKING:
@@ -98,8 +98,11 @@ class KeptJobs:
     def go_on(self) -> None:
         """Queue what an earlier process kept."""
         try:
-            lines = self._file.read_text(encoding="utf-8").splitlines()
+            lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.error("%s cannot be read (%s): its jobs stay there", self._file, error.strerror)
             return
         for line in lines:
             try:
@@ -107,7 +110,19 @@ class KeptJobs:
             except ValueError:
                 _log.error("%s: a line is cut off; its job was not yet acknowledged", self._file)
         with self._lock:
+            if len(self._waiting) < len(lines):
+                # What is kept next would go on in the line that was cut off.
+                self._write_waiting()
             self._watch()
+
+    def _write_waiting(self) -> None:
+        try:
+            if self._waiting:
+                write_private(self._file, "".join(json.dumps(job) + "\n" for job in self._waiting))
+            else:
+                self._file.unlink(missing_ok=True)
+        except OSError as error:
+            _log.error("%s cannot be written (%s): what it holds is queued again later", self._file, error.strerror)
 
     def _keep(self, job: dict[str, str]) -> None:
         with self._lock:
@@ -138,8 +153,8 @@ class KeptJobs:
                 pause.wait(TRY_EVERY_S)
             with self._lock:
                 if not self._waiting:
-                    self._file.unlink(missing_ok=True)
                     self._thread = None
+                    self._write_waiting()
                     break
         _log.warning("Redis is back: %d jobs that were kept are queued", sent)
 

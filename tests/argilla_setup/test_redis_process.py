@@ -13,7 +13,22 @@ from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
 from tests.argilla_setup.awaiting import kill
 
-pytestmark = pytest.mark.server
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("# Bad file format reading the append only file: make a backup of your AOF file, then use", True),
+        ("# Unexpected end of file reading the append only file. You can: 1) Make a backup", True),
+        ("# Unknown command 'RPUSHX' reading the append only file", True),
+        ("# Error reading the RDB preamble of the AOF file, AOF loading aborted", True),
+        ("# Unrecoverable error reading the append only file: Input/output error", False),
+        ("# Can't open the append-only file: No space left on device", False),
+        ("# AOF loaded anyway because aof-load-truncated is enabled", False),
+        ("# Asynchronous AOF fsync is taking too long (disk is busy?)", False),
+    ],
+)
+def test_only_what_is_in_the_file_counts_as_refused(line, refused):
+    assert redis_process.refuses_its_file(line) == refused
 
 
 def send(address, command):
@@ -23,6 +38,7 @@ def send(address, command):
         return connection.recv(100).decode().strip()
 
 
+@pytest.mark.server
 def test_redis_keeps_its_queue_and_sets_aside_what_it_refuses(argilla_home):
     del argilla_home  # it has the server environment built
     with tempfile.TemporaryDirectory(prefix="lh-") as folder:
@@ -39,11 +55,13 @@ def test_redis_keeps_its_queue_and_sets_aside_what_it_refuses(argilla_home):
         assert redis_process.jobs(address).queued == 1
         again.stop(patience_s=5)
         [data] = home.redis_data.glob("*.aof")
-        data.write_bytes(b"not a Redis file\n" * 10)
-        third = redis_process.start(home, place, address)
-        assert redis_process.jobs(address).queued == 0
-        assert data.with_suffix(".refused").read_bytes().startswith(b"not a Redis file")
-        third.stop(patience_s=5)
+        for name in ("appendonly.refused", "appendonly.refused.2"):
+            data.write_bytes(f"not a Redis file {name}\n".encode() * 10)
+            later = redis_process.start(home, place, address)
+            assert redis_process.jobs(address).queued == 0
+            later.stop(patience_s=5)
+        for name in ("appendonly.refused", "appendonly.refused.2"):
+            assert data.with_name(name).read_text().startswith(f"not a Redis file {name}\n")
 
         home.redis_data.rename(home.redis_data.with_name("elsewhere"))
         with pytest.raises(LauncherError, match="Redis did not start") as caught:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from rich.console import Console
 
 from argilla_setup import launcher
+from argilla_setup.addresses import why_not_free
 from argilla_setup.processes import ProcessRecord
 from lingo_hitl.status_table import print_status
 from tests.argilla_setup.awaiting import await_, kill
@@ -26,6 +30,7 @@ from tests.conftest import free_port
 
 pytestmark = pytest.mark.server
 
+JSON = {"content-type": "application/json"}
 ANNOTATORS = tuple(f"annotator{number}" for number in range(1, 6))
 
 
@@ -63,6 +68,22 @@ def restarted(home, name, before):
         f"{name} to run again",
         lambda: part(home, name),
     )
+
+
+def problems(home):
+    return " ".join(launcher.status(home).problems)
+
+
+@contextmanager
+def port_taken(url):
+    """Another program listens there, as soon as who did before has let go of it."""
+    port = urlsplit(url).port
+    await_(lambda: why_not_free("127.0.0.1", port) is None, f"port {port} to be free")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        yield
 
 
 @contextmanager
@@ -175,16 +196,25 @@ def test_all_but_the_supervisor_killed_is_back_and_the_jobs_are_done(home, rest,
     Rest(home, "annotator1").answer(record, {"rating": 5})
     await_(lambda: listener.asking > asked, "the webhook to be at work")
     before = launcher.status(home)
-    worker = part(home, "worker")
+    worker, supervisor = part(home, "worker"), part(home, "supervisor").pid
+    stack = ExitStack()
     with redis_gone(home):
         Rest(home, "annotator1").answer(other, {"rating": 5})
         assert launcher.status(home).unsent_jobs == 1
         kill_child(worker.pid)
         kill_child(before.pid)
+        with (home / "unsent-jobs.jsonl").open("ab") as file:
+            file.write(b"\xff a line that was cut off")
         down = launcher.status(home)
         assert not down.running
         assert down.records == before.records, "told while the server is down"
         assert "the server has ended" in down.problem
+        stack.enter_context(port_taken(before.url))
+    # What keeps a server from starting that has served before is waited for, and told.
+    told = await_(lambda: re.search(r"has ended \(exit code 3: [^;]*", problems(home)), "the cause to be told")
+    assert "Stop the other program" in told[0]
+    assert part(home, "supervisor").pid == supervisor
+    stack.close()
     listener.held.set()
     again = launcher.up(home, accounts=ANNOTATORS, say=lambda line: None)
     assert not again.started_now, "up waits for what is being started"
@@ -232,7 +262,26 @@ def test_logs_hold_no_secret(home, rest):
     attempt = {"username": "annotator1", "password": "failed-password"}
     assert rest.client.post("/api/v1/token", data=attempt).status_code == 401
     assert rest.client.get("/api/v1/me", headers={"X-Argilla-Api-Key": "unknown-api-key"}).status_code == 401
-    secrets = ["비밀검색어", "searchsecret", "failed-password", "unknown-api-key", "listener-secret", "본문"]
+    refused = [
+        ("POST", "/users", {"username": "nobody", "password": "refused-password", "role": "owner"}),
+        ("POST", "/users", {"username": "no/body", "password": "short", "first_name": "refused-name"}),
+        ("POST", "/webhooks", {"url": "http://refused-address", "events": ["refused-event"], "description": "x"}),
+        ("PUT", f"/datasets/{dataset}/records/bulk", {"items": [{"fields": "refused-text"}] * 20}),
+        ("PUT", f"/datasets/{dataset}/records/bulk", {"items": [{"external_id": "refused-id"}]}),
+    ]
+    for method, path, body in refused:
+        assert rest.client.request(method, f"/api/v1{path}", json=body).status_code == 422
+    cut_off = rest.client.post("/api/v1/users", content=b'{"password": "refused-password', headers=JSON)
+    assert cut_off.status_code == 422
+    secrets = [
+        "비밀검색어",
+        "searchsecret",
+        "failed-password",
+        "unknown-api-key",
+        "listener-secret",
+        "본문",
+        "refused-",
+    ]
     for account in rest.credentials.accounts.values():
         secrets += [account.password, account.api_key]
     secrets += [value for value in json.loads((home / "secrets.json").read_text()).values() if isinstance(value, str)]
@@ -240,6 +289,7 @@ def test_logs_hold_no_secret(home, rest):
     assert "worker" in logs["supervisor.log"]
     assert "update_dataset_records_status_job is over" in logs["worker.log"]
     assert "Redis is gone" in logs["server.log"]
+    assert "body.first_name (missing)" in logs["server.log"]
     assert [(name, secret) for name, text in logs.items() for secret in secrets if secret in text] == []
 
 

@@ -1,0 +1,44 @@
+"""The supervisor's books of its processes, with real processes and no server."""
+
+from __future__ import annotations
+
+import pytest
+
+from argilla_setup.home import Home
+from argilla_setup.processes import ProcessRecord, spawn
+from argilla_setup.supervisor import Part
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(tmp_path / "home")
+    home.prepare()
+    return home
+
+
+def run(home, script):
+    return spawn(["/bin/sh", "-c", script], environment={}, folder=home.run, log=home.logs / "test.log")
+
+
+def test_what_cannot_be_recorded_runs_on_and_is_recorded_later(home):
+    """As on a full disk; a folder in the record's place has the same effect."""
+    home.record("worker").mkdir()
+    part = Part("worker", lambda: run(home, "exec sleep 60"), {"place": "here"})
+    part.begin(home)
+    try:
+        assert part.process.is_running()
+        assert not part.recorded
+        home.record("worker").rmdir()
+        assert part.record(home) is None
+        assert part.recorded
+        assert ProcessRecord.read(home.record("worker")) == part.process
+    finally:
+        part.process.stop(patience_s=5)
+
+
+def test_how_a_process_ended_is_known_whenever_it_ends(home):
+    for _ in range(60):
+        process = run(home, "exit 3")
+        while process.is_running():
+            pass
+        assert process.how_it_ended() == "exit code 3"
