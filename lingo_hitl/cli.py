@@ -91,6 +91,8 @@ def up(
     known = launcher.credentials(server.home).accounts.values()
     names = [account.username for account in known if account.password]
     print(f"Argilla is at {server.url}")
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        print(f"It listens on {host}: other machines reach it at this machine's name, in plain HTTP.")
     if names:
         print(f"Sign in as one of {', '.join(names)}; the passwords are in {server.credentials_path}")
     else:
@@ -106,9 +108,20 @@ def down(home: Home = None) -> None:
 
 
 @app.command(rich_help_panel=SERVER)
-def status(home: Home = None, as_json: AsJson = False) -> None:
+def status(
+    home: Home = None,
+    as_json: AsJson = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print only what needs a look, and exit with 1 if anything does. For cron.")
+    ] = False,
+) -> None:
     """What runs, what it holds, and what somebody should look at."""
     found = launcher.status(home_of(home))
+    if check:
+        faults = found.problems if found.running else (f"Argilla of {found.home} does not run.", *found.problems)
+        for fault in faults:
+            print(fault)
+        raise typer.Exit(1 if faults else 0)
     print_status(found) if not as_json else print(json.dumps(asdict(found), default=str, indent=2, ensure_ascii=False))
 
 

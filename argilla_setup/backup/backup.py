@@ -72,6 +72,8 @@ def backup(
     place = Home(Path(home).expanduser().absolute())
     folder = Path(folder).expanduser().absolute()
     _refuse(place, folder, keep)
+    if verify and not folder.exists() and format_.NAME.fullmatch(folder.name):
+        raise LauncherError(f"{folder} is not there; a snapshot to verify, or a folder for snapshots, was expected.")
     begun = time.monotonic()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +89,12 @@ def backup(
                 notes += (f"{place.path} cannot be written ({error.strerror}): `status` will not show this backup",)
             # Before older ones go, so that a snapshot which does not restore leaves those that do.
             proof = snapshot_proof.verify(path, place.path, tell=tell) if verify else None
-            deleted = format_.delete_older(folder, manifest, keep) if keep else ()
+            deleted, spared = format_.delete_older(folder, manifest, keep) if keep else ((), ())
+            if spared:
+                notes += (
+                    f"{len(spared)} snapshots stay beside the newest {keep}: each has more than twice the records or"
+                    f" answers of those, the last of them {spared[-1].name}. Where that is meant, delete them.",
+                )
     except OSError as error:
         raise _explain(error, place, folder) from None
     return Snapshot(

@@ -175,8 +175,12 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def delete_older(folder: Path, newest: Manifest, keep: int) -> tuple[Path, ...]:
-    """Delete this home's snapshots but for the newest `keep`; one with files that are not ours is left alone."""
+def delete_older(folder: Path, newest: Manifest, keep: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Delete this home's snapshots but for the newest `keep`; one with files that are not ours is left alone.
+
+    Returns those deleted, and those spared although they are older: they hold more than twice the records or answers
+    of any that stays. Where a home lost its data, the good snapshots would otherwise go one night after the other.
+    """
     of_this_home = []
     for item in folder.iterdir():
         if not is_snapshot(item):
@@ -187,14 +191,21 @@ def delete_older(folder: Path, newest: Manifest, keep: int) -> tuple[Path, ...]:
             continue
         ours = {MANIFEST, *manifest.files}
         if (manifest.host, manifest.home) == (newest.host, newest.home) and {f.name for f in item.iterdir()} <= ours:
-            of_this_home.append((manifest.created_at, *_order(item), item))
-    old = [item for *_, item in sorted(of_this_home)[:-keep]]
+            of_this_home.append((manifest.created_at, *_order(item), item, manifest.counts))
+    of_this_home.sort(key=lambda entry: entry[:-1])
+    staying = [counts for *_, counts in of_this_home[-keep:]]
+    older = [(item, counts) for *_, item, counts in of_this_home[:-keep]]
+    old = [item for item, counts in older if any(_holds_half(kept, counts) for kept in staying)]
     for item in old:
         # Renamed first: what is half-deleted must not look whole.
         partial = item.with_name(f".{item.name}.partial")
         item.rename(partial)
         shutil.rmtree(partial)
-    return tuple(old)
+    return tuple(old), tuple(item for item, _ in older if item not in old)
+
+
+def _holds_half(counts: Mapping[str, int], of: Mapping[str, int]) -> bool:
+    return all(2 * counts.get(name, 0) >= of.get(name, 0) for name in ("records", "answers"))
 
 
 def described(counts: Mapping[str, int]) -> str:

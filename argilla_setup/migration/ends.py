@@ -40,7 +40,10 @@ class SqliteEnd:
     """A SQLite file, as of an Argilla that somebody started without us."""
 
     database: Path
-    next_step = "Start its Argilla, then: python -m argilla_server search-engine reindex"
+    next_step = (
+        "A home reads it as its argilla.db; an Argilla with Elasticsearch needs:"
+        " python -m argilla_server search-engine reindex"
+    )
 
     @property
     def shown(self) -> str:

@@ -139,6 +139,20 @@ def test_keep_deletes_older_snapshots_of_this_home_and_nothing_else(home, tmp_pa
     assert Manifest.read(other).counts["users"] == 1
 
 
+def test_keep_spares_what_a_home_held_before_it_lost_its_data(home, tmp_path):
+    folder = tmp_path / "snapshots"
+    with closing(sqlite3.connect(home.database)) as database, database:
+        database.execute("INSERT INTO records (id) VALUES ('1')")
+    whole = backup(home.path, folder).path
+    with closing(sqlite3.connect(home.database)) as database, database:
+        database.execute("DELETE FROM records")
+    for _ in range(2):
+        taken = backup(home.path, folder, keep=1)
+        assert whole.exists() and whole not in taken.deleted
+        assert whole.name in taken.notes[-1]
+    assert len(listing(folder)) == 2
+
+
 def test_what_a_killed_backup_left_is_cleared_away_by_the_next(home, tmp_path):
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom argilla_setup.backup.backup import backup\n"
@@ -161,6 +175,7 @@ def test_each_reason_for_no_snapshot_is_one_line(home, tmp_path):
     fails(lambda: backup(home.path, home.database), "is a file")
     fails(lambda: backup(home.path, Path("/proc/snapshots")), "/proc")
     fails(lambda: backup(home.path, folder, keep=0), "--keep is 0")
+    fails(lambda: backup(home.path, tmp_path / "lingo-hitl-20261121T999999Z", verify=True), "is not there")
     assert not folder.exists()
 
     taken = backup(home.path, folder)
