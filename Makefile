@@ -29,8 +29,10 @@ demo: venv
 demo-down: venv
 	@$(BIN)/lingo-hitl demo --workdir work/demo --home work/demo-home --remove
 
+# Two at a time, but for those that run models: these use both cores themselves.
 test: venv browser postgresql
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not model"
+	$(BIN)/python -m pytest -m model
 
 test-fast: venv
 	$(BIN)/python -m pytest -n 2 -m "not model and not server and not browser"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import re
 import shutil
 import socket
 import tempfile
@@ -28,10 +31,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def free_port() -> int:
-    """A TCP port on the loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on the loopback that nothing listens on, below those that the system gives away by itself.
+
+    Of a range of this process's own: two that test at the same time never choose the same.
+    """
+    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0)
+    while True:
+        port = random.randrange(20_000 + 1_000 * (worker % 12), 21_000 + 1_000 * (worker % 12))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")

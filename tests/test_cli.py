@@ -129,6 +129,9 @@ def test_status_of_a_home_that_is_not_there_is_no_error(tmp_path):
     assert result.returncode == 0
     assert '"running": false' in result.stdout
     assert lingo("down", folder=tmp_path).returncode == 0
+    checked = lingo("status", "--check", folder=tmp_path)
+    assert checked.returncode == 1
+    assert "does not run" in checked.stdout
 
 
 def test_a_release_from_stages_that_are_out_of_date_is_refused(tmp_path):

@@ -294,6 +294,12 @@ def test_the_index_is_compared_with_the_tables_at_each_start(home, start):
     assert rest.found(dataset, vector={"name": "v", "value": [1.0] * 8})[-1] == "r2"
     assert set(rest.found(dataset, vector=vector)) == {f"r{n}" for n in range(40)} - {"r0", "r3"}
 
+    launcher.down(home)
+    (home / "argilla.db").rename(home / "argilla.db.elsewhere")
+    with pytest.raises(LauncherError, match=r"argilla\.db is gone, and index\.db knows of 39 records.*restore"):
+        start()
+    assert not (home / "argilla.db").exists(), "no empty server in place of the one that was lost"
+
 
 def test_a_lost_or_damaged_index_is_built_anew(home, start):
     start()
