@@ -92,6 +92,8 @@ def test_both_ways_to_sign_in(home, start):
 def test_all_of_it_killed_is_repaired(home, start):
     """As after a power cut; a server that is killed alone is in test_supervision.py."""
     start()
+    # The worker follows the server that `up` waits for.
+    await_(lambda: all(part.pid for part in launcher.status(home).parts), "all parts to run")
     parts = {part.name: part.pid for part in launcher.status(home).parts}
     for name in ("supervisor", "server", "worker", "redis"):
         kill(parts[name])
