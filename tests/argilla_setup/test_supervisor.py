@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from argilla_setup import launcher
 from argilla_setup.home import Home
 from argilla_setup.processes import ProcessRecord, spawn
 from argilla_setup.supervisor import Part
@@ -42,3 +45,22 @@ def test_how_a_process_ended_is_known_whenever_it_ends(home):
         while process.is_running():
             pass
         assert process.how_it_ended() == "exit code 3"
+
+
+def test_a_home_whose_server_gave_up_says_why(home):
+    """The cause is a sentence of its own, and so is what to do."""
+    process = run(home, "exit 3")
+    while process.is_running():
+        pass
+    process.write(home.record("server"), url="http://127.0.0.1:1")
+    home.start_log.write_text("lingo-hitl: port 1 cannot be used. Give another one.\n")
+    problem = launcher.status(home.path).problem
+    assert problem.endswith("it has ended: port 1 cannot be used. Give another one. Run `lingo-hitl up`.")
+    # As the supervisor writes it, which lives and starts it again: here this process stands for it.
+    ProcessRecord.of(os.getpid()).write(home.record("supervisor"))
+    process.write(home.record("server"), url="http://127.0.0.1:1", ended="exit code 3: port 1 cannot be used")
+    assert "has ended (exit code 3: port 1 cannot be used); it is started again" in problems(home)
+
+
+def problems(home):
+    return " ".join(launcher.status(home.path).problems)
