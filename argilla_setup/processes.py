@@ -49,13 +49,15 @@ class ProcessRecord:
         write_private(path, json.dumps({**asdict(self), **more}) + "\n")
 
     def is_running(self) -> bool:
-        if _reap(self.pid):
+        ended = _reap(self.pid)
+        if ended:
             return False
-        if ProcessRecord.of(self.pid) == self:
+        now = ProcessRecord.of(self.pid)
+        if now is None and ended is False:
+            # A child of ours that is a zombie: it ended between these two looks, or threads of it still end. Its exit
+            # code would be lost, were it taken for gone before it can be waited for.
             return True
-        # One that ended between these two looks is a zombie now: its exit code would be lost.
-        _reap(self.pid)
-        return False
+        return now == self
 
     def how_it_ended(self) -> str:
         """`exit code 1` or `signal 9` for an ended child of this process; `unknown cause` for any other."""
@@ -121,12 +123,12 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], folder: Pat
 _exit_codes: dict[int, int] = {}
 
 
-def _reap(pid: int) -> bool:
-    """Clear away an ended child of ours, which would otherwise stay in the process table as a zombie; True for one."""
+def _reap(pid: int) -> bool | None:
+    """Whether a child of ours has ended, None for any other process; an ended one leaves the process table by this."""
     try:
         ended, status = os.waitpid(pid, os.WNOHANG)
-    except (ChildProcessError, OSError):
-        return False
+    except OSError:
+        return None
     if ended:
         _exit_codes[pid] = os.waitstatus_to_exitcode(status)
     return bool(ended)

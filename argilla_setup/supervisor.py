@@ -41,7 +41,7 @@ PATIENCE_S = SERVER_PATIENCE_S + WORKER_PATIENCE_S + REDIS_PATIENCE_S + 5.0
 """How long a stop of all may take."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-MENDING_PAUSE_S = 5.0
+MENDING_PAUSE_S = 2.0
 """After an end whose cause somebody has to mend."""
 SOUND_AFTER_S = 20.0
 """What has run this long had started well: if it ends, it is started again at once."""

@@ -102,7 +102,7 @@ class KeptJobs:
         except FileNotFoundError:
             return
         except OSError as error:
-            _log.error("%s cannot be read (%s): its jobs stay there", self._file, error.strerror)
+            _log.error("%s cannot be read (%s): its jobs are not queued", self._file, error.strerror)
             return
         for line in lines:
             try:

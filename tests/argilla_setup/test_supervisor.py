@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 
 import pytest
 
@@ -10,6 +12,7 @@ from argilla_setup import launcher
 from argilla_setup.home import Home
 from argilla_setup.processes import ProcessRecord, spawn
 from argilla_setup.supervisor import Part
+from tests.argilla_setup.awaiting import await_
 
 
 @pytest.fixture
@@ -39,12 +42,32 @@ def test_what_cannot_be_recorded_runs_on_and_is_recorded_later(home):
         part.process.stop(patience_s=5)
 
 
+THREADED = """
+import threading, time
+held = bytearray(b"1") * 200_000_000
+for _ in range(8):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+print("ready", flush=True)
+"""
+# Its first thread is gone well before the last one, which gives the memory back.
+
+
 def test_how_a_process_ended_is_known_whenever_it_ends(home):
+    """Also between two looks, and while its threads still end."""
     for _ in range(60):
         process = run(home, "exit 3")
         while process.is_running():
             pass
         assert process.how_it_ended() == "exit code 3"
+    script, log = home.run / "threaded.py", home.logs / "test.log"
+    script.write_text(THREADED)
+    for number in range(1, 6):
+        process = run(home, f"exec '{sys.executable}' '{script}'")
+        await_(lambda number=number: log.read_text().count("ready") == number, "its threads")
+        os.kill(process.pid, signal.SIGKILL)
+        while process.is_running():
+            pass
+        assert process.how_it_ended() == "signal 9"
 
 
 def test_a_home_whose_server_gave_up_says_why(home):
