@@ -19,15 +19,15 @@ from argilla_setup.accounts.owner_sign_in import OwnerSignIn
 from argilla_setup.addresses import url_of, why_not_free
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, read_json
-from argilla_setup.secret_files import SecretError
 from argilla_setup.settings import configure, configure_logging
+from argilla_setup.sqlite_reading import reading
 from argilla_setup.supervisor import CANNOT_START, NO_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-class StartError(Exception):
+class StartError(LauncherError):
     """A fault that the user can mend; its text is the line they see."""
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Home(options.home).prepare()
         configure(Home(options.home), redis_url=options.redis)
         _serve(Home(options.home), host=options.host, port=options.port, annotators=options.annotator)
-    except (StartError, SecretError, LauncherError) as error:
+    except LauncherError as error:
         print(f"lingo-hitl: {error}", file=sys.stderr)
         return NO_ANSWER if isinstance(error, NoAnswerError) else CANNOT_START
     return 0
@@ -65,7 +65,7 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
     from argilla_setup.accounts.first_accounts import ensure_accounts
     from argilla_setup.patches import kept_jobs, speedups
     from argilla_setup.search import search_engine, searcher
-    from argilla_setup.security.hardening import HardeningError, hardened, refuse_if_exposed, trusted_proxies
+    from argilla_setup.security.hardening import hardened, refuse_if_exposed, trusted_proxies
 
     configure_logging(home.log)
     if settings.database_is_sqlite:
@@ -74,20 +74,14 @@ def _serve(home: Home, *, host: str, port: int, annotators: Sequence[str]) -> No
         _refuse_newer_database(home)
     speedups.apply(__version__)
     kept_jobs.apply(__version__, home.unsent_jobs)
-    try:
-        application = hardened(argilla_server.app, __version__, home)
-        proxies = trusted_proxies()
-    except HardeningError as error:
-        raise StartError(str(error)) from None
+    application = hardened(argilla_server.app, __version__, home)
+    proxies = trusted_proxies()
     with _damage_told(home):
         _migrate(sync_engine)
     given = OwnerSignIn.take(os.environ)
     with _damage_told(home), SyncSessionLocal() as session:
         ensure_accounts(session, home.credentials, annotators=annotators, url=url_of(host, port), given=given)
-        try:
-            refuse_if_exposed(session, home, host)
-        except HardeningError as error:
-            raise StartError(str(error)) from None
+        refuse_if_exposed(session, home, host)
     for file in home.path.glob("argilla.db*"):
         file.chmod(0o600)
     # Elasticsearch keeps its index elsewhere, and Argilla keeps that one.
@@ -162,7 +156,7 @@ def _refuse_lost_database(home: Home) -> None:
     if home.database.exists() or not home.index.exists():
         return
     records = 0
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(home.index)) as index:
+    with contextlib.suppress(sqlite3.Error), reading(home.index) as index:
         records = index.execute("SELECT count(*) FROM documents").fetchone()[0]
     if records:
         last = read_json(home.last_backup).get("path", "none is known here")

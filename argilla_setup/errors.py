@@ -1,4 +1,4 @@
-"""The one exception that starting, stopping and inspecting a server may raise."""
+"""The one exception for what a user can mend; each part of the server may have a kind of its own."""
 
 
 class LauncherError(Exception):

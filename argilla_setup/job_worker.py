@@ -13,7 +13,7 @@ from typing import Any
 
 import rq
 import rq.exceptions
-from rq.registry import ScheduledJobRegistry, StartedJobRegistry
+from rq.registry import BaseRegistry, ScheduledJobRegistry, StartedJobRegistry
 
 DIE_WITH_PARENT = 1
 """Linux' PR_SET_PDEATHSIG."""
@@ -46,12 +46,7 @@ class JobWorker(rq.Worker):
                 _log.warning("%s: a job that was taken and not begun is queued again", queue.name)
             registry = StartedJobRegistry(queue.name, connection=self.connection)
             for job_id in self.connection.zrange(registry.key, 0, -1):
-                job = queue.fetch_job(job_id.decode())
-                with self.connection.pipeline() as pipeline:
-                    pipeline.zrem(registry.key, job_id)
-                    if job:
-                        queue._enqueue_job(job, pipeline=pipeline, at_front=True)
-                    pipeline.execute()
+                self._queue_again(registry, queue, job_id.decode(), at_front=True)
                 _log.warning("%s: a job that was begun and not ended is queued again", queue.name)
 
     def forget_others(self) -> None:
@@ -92,12 +87,16 @@ class JobWorker(rq.Worker):
     def _queue_due(self, registry: ScheduledJobRegistry) -> None:
         for job_id in registry.get_jobs_to_schedule():
             queue = next(queue for queue in self.queues if queue.name == registry.name)
-            job = queue.fetch_job(job_id)
-            with self.connection.pipeline() as pipeline:
-                pipeline.zrem(registry.key, job_id)
-                if job:
-                    queue._enqueue_job(job, pipeline=pipeline)
-                pipeline.execute()
+            self._queue_again(registry, queue, job_id, at_front=False)
+
+    def _queue_again(self, registry: BaseRegistry, queue: rq.Queue, job_id: str, *, at_front: bool) -> None:
+        """From a registry to its queue in one step; a job whose text is gone is only forgotten."""
+        job = queue.fetch_job(job_id)
+        with self.connection.pipeline() as pipeline:
+            pipeline.zrem(registry.key, job_id)
+            if job:
+                queue._enqueue_job(job, pipeline=pipeline, at_front=at_front)
+            pipeline.execute()
 
 
 def _name(job: Any) -> str:

@@ -14,15 +14,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
-from argilla_setup.secret_files import SecretError
 from argilla_setup.settings import configure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class ReindexError(Exception):
+class ReindexError(LauncherError):
     """One line for the user."""
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("Nothing to do: the embedded search engine keeps its index in step by itself.")
             return 0
         asyncio.run(_reindex())
-    except (ReindexError, SecretError) as error:
+    except LauncherError as error:
         print(f"lingo-hitl: {error}", file=sys.stderr)
         return 3
     return 0

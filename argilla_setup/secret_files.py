@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
+from argilla_setup.errors import LauncherError
+
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
@@ -38,7 +40,7 @@ DRIVERS_PASSWORD = "PGPASSWORD"
 """Where PostgreSQL's drivers look for a password that the address lacks."""
 
 
-class SecretError(Exception):
+class SecretError(LauncherError):
     """One line for the user; never the secret."""
 
 

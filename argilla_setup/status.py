@@ -15,6 +15,7 @@ from argilla_setup import environment, redis_process, running
 from argilla_setup.home import MIN_FREE_BYTES, Home, read_json
 from argilla_setup.search import side_file
 from argilla_setup.server_state import Backup, Counts, Index, Part, Status
+from argilla_setup.sqlite_reading import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,7 +210,7 @@ def _reading(file: Path) -> Iterator[sqlite3.Connection | None]:
     if not file.exists():
         yield None
         return
-    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+    with reading(file) as connection:
         yield connection
 
 

@@ -32,7 +32,6 @@ from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
 from argilla_setup.job_worker import JobWorker
 from argilla_setup.redis_process import QUEUES
-from argilla_setup.secret_files import SecretError
 from argilla_setup.settings import configure, configure_logging
 from argilla_setup.supervisor import CANNOT_START
 
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         home.prepare()
         configure(home, redis_url=options.redis, temporary=home.run / "worker-tmp")
-    except (LauncherError, SecretError) as error:
+    except LauncherError as error:
         print(f"lingo-hitl: {error}", file=sys.stderr)
         return CANNOT_START
     configure_logging(home.worker_log)

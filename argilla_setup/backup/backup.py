@@ -27,6 +27,7 @@ from argilla_setup.backup.proof import Proof
 from argilla_setup.backup.snapshot import DATABASE, INDEX, FileSum, Manifest, Tell, quiet
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
+from argilla_setup.sqlite_reading import reading
 from argilla_setup.table_digest import contents, count_rows
 
 if TYPE_CHECKING:
@@ -199,15 +200,8 @@ def _fill(place: Home, partial: Path, *, with_credentials: bool, tell: Tell) -> 
             file.unlink()
     try:
         _copy(place.database, partial / DATABASE, "database", tell)
-        with contextlib.closing(sqlite3.connect(f"{(partial / DATABASE).as_uri()}?mode=ro", uri=True)) as copy:
-            whole, done = count_rows(copy), 0
-
-            def step(rows: int) -> None:
-                nonlocal done
-                done += rows
-                tell("checking the copy", done, whole)
-
-            tables = contents(copy, step)
+        with reading(partial / DATABASE) as copy:
+            tables = contents(copy, format_.counting(tell, "checking the copy", count_rows(copy)))
             fault = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
             if fault != "ok":
                 raise sqlite3.DatabaseError(fault)

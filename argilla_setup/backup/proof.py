@@ -22,6 +22,7 @@ from argilla_setup.backup.restore import refuse_newer, restore
 from argilla_setup.backup.snapshot import Manifest, Tell, quiet
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error, read_json
+from argilla_setup.sqlite_reading import reading
 from argilla_setup.table_digest import TableContent, contents
 
 HOST = "127.0.0.1"
@@ -78,7 +79,7 @@ def _prove(snapshot: Path, manifest: Manifest, place: Path, tell: Tell) -> tuple
             launcher.down(place)
     except LauncherError as error:
         raise LauncherError(f"{snapshot} does not restore: {error}") from None
-    with _database(place) as connection:
+    with reading(Home(place).database) as connection:
         revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     after = _read(place, manifest, tell)
     if revision == manifest.schema_revision:
@@ -105,15 +106,9 @@ def _compare(snapshot: Path, expected: dict[str, TableContent], found: dict[str,
 
 
 def _read(place: Path, manifest: Manifest, tell: Tell) -> dict[str, TableContent]:
-    whole, done = sum(content.rows for content in manifest.tables.values()), 0
-
-    def step(rows: int) -> None:
-        nonlocal done
-        done += rows
-        tell("comparing", done, whole)
-
+    step = format_.counting(tell, "comparing", sum(content.rows for content in manifest.tables.values()))
     try:
-        with _database(place) as connection:
+        with reading(Home(place).database) as connection:
             return contents(connection, step)
     except sqlite3.Error as error:
         raise LauncherError(f"the database of the snapshot is damaged ({error}). Use another snapshot.") from None
@@ -135,7 +130,7 @@ def _signed_in(url: str, place: Path, manifest: Manifest) -> str:
 def _searched(url: str, place: Path) -> str:
     """Search each published dataset for all its records, and for a word of one of them."""
     key, words = _owner_key(place), 0
-    with _database(place) as connection:
+    with reading(Home(place).database) as connection:
         ready = connection.execute("SELECT id, name FROM datasets WHERE status = 'ready'").fetchall()
         for dataset, name in ready:
             path = f"/api/v1/datasets/{dataset}/records/search?limit=1"
@@ -164,7 +159,7 @@ def _await_found(url: str, path: str, key: str, word: str, place: Path, name: st
 
 def _left_to_index(place: Path) -> int:
     try:
-        with contextlib.closing(sqlite3.connect(f"{Home(place).index.as_uri()}?mode=ro", uri=True)) as index:
+        with reading(Home(place).index) as index:
             return int(index.execute("SELECT remaining FROM progress").fetchone()[0])
     except sqlite3.Error:
         return 1
@@ -197,12 +192,6 @@ def _ask(
 
 def _owner_key(place: Path) -> str:
     return launcher.credentials(place).accounts[OWNER].api_key
-
-
-@contextlib.contextmanager
-def _database(place: Path) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(f"{Home(place).database.as_uri()}?mode=ro", uri=True)) as connection:
-        yield connection
 
 
 @contextlib.contextmanager

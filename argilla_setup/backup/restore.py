@@ -18,6 +18,7 @@ from argilla_setup.backup.set_aside import set_aside, waiting_jobs
 from argilla_setup.backup.snapshot import DATABASE, INDEX, Manifest, Tell, quiet
 from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home, explain_os_error, read_json
+from argilla_setup.sqlite_reading import reading
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def fit_credentials(place: Home, database: Path) -> bool:
     """
     if fits(place, database):
         return False
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+    with reading(database) as connection:
         users = dict(connection.execute("SELECT username, api_key FROM users").fetchall())
         joined = connection.execute(
             "SELECT workspaces.name FROM workspaces_users AS joined"
@@ -114,13 +115,7 @@ def fit_credentials(place: Home, database: Path) -> bool:
 
 def _fill(snapshot: Path, manifest: Manifest, place: Home, tell: Tell) -> tuple[bool, tuple[Path, ...]]:
     """Whether credentials.json is a kept one, and what was set aside."""
-    whole, done = sum(file.bytes for file in manifest.files.values()), 0
-
-    def step(read: int) -> None:
-        nonlocal done
-        done += read
-        tell("restoring", done, whole)
-
+    step = format_.counting(tell, "restoring", sum(file.bytes for file in manifest.files.values()))
     with _working_folder(place) as folder:
         for name, expected in manifest.files.items():
             try:
@@ -157,7 +152,7 @@ def _fill(snapshot: Path, manifest: Manifest, place: Home, tell: Tell) -> tuple[
 
 def fits(place: Home, database: Path) -> bool:
     """Whether the home has a credentials.json with the API key that the owner has in `database`."""
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+    with reading(database) as connection:
         row = connection.execute("SELECT api_key FROM users WHERE username = ?", (OWNER,)).fetchone()
     accounts = read_json(place.credentials).get("accounts")
     owner = accounts.get(OWNER) if isinstance(accounts, dict) else None
@@ -188,7 +183,7 @@ def _holds_answers(part: Path) -> bool:
 
 def _held(place: Home) -> str:
     try:
-        with contextlib.closing(sqlite3.connect(f"{place.database.as_uri()}?mode=ro", uri=True, timeout=5)) as held:
+        with reading(place.database) as held:
             counts = {
                 name: held.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
                 for name, table in format_.COUNTED.items()

@@ -208,6 +208,18 @@ def _holds_half(counts: Mapping[str, int], of: Mapping[str, int]) -> bool:
     return all(2 * counts.get(name, 0) >= of.get(name, 0) for name in ("records", "answers"))
 
 
+def counting(tell: Tell, what: str, whole: int) -> Callable[[int], None]:
+    """What takes how much was done since it was called last, and tells how much of `whole` that is by now."""
+    done = 0
+
+    def step(more: int) -> None:
+        nonlocal done
+        done += more
+        tell(what, done, whole)
+
+    return step
+
+
 def described(counts: Mapping[str, int]) -> str:
     """What a snapshot holds, for a line to a person."""
     return ", ".join(f"{counts.get(name, 0):,} {name}" for name in ("users", "datasets", "records", "answers"))

@@ -25,13 +25,12 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from argilla_setup.home import open_private, write_private
-from argilla_setup.patches.speedups import source_hash
+from argilla_setup.patches.read_sources import VERSION, differing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-VERSION = "2.8.0"
 REDIS_PATIENCE_S = 2.0
 """A request waits this long for a Redis that accepts connections and then is silent."""
 TRY_EVERY_S = 0.5
@@ -47,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 def apply(version: str, file: Path) -> bool:
     """Keep jobs in `file` from now on, and queue those that an earlier server left there; False for another Argilla."""
-    if version != VERSION or differing():
+    if version != VERSION or differing(_READ):
         _log.error("jobs are not kept while Redis is gone: this argilla-server is not the one that was read")
         return False
     from argilla_server.jobs import dataset_jobs, queues, webhook_jobs
@@ -65,11 +64,6 @@ def apply(version: str, file: Path) -> bool:
         function.delay = _sent_by(kept, name)
     kept.go_on()
     return True
-
-
-def differing() -> list[str]:
-    """The functions whose source is not the one that was read."""
-    return [name for name, known in _READ.items() if source_hash(name) != known]
 
 
 class KeptJobs:

@@ -17,7 +17,7 @@ from argilla_server.models import Dataset, Record, Response, Webhook
 from argilla_server.settings import settings
 from argilla_server.webhooks.v1.enums import RecordEvent
 
-from argilla_setup.patches.speedups import source_hash
+from argilla_setup.patches.read_sources import VERSION, differing
 from argilla_setup.search.search_engine import ENGINE_NAME
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-VERSION = "2.8.0"
 _READ = {
     "argilla_server.jobs.dataset_jobs.update_dataset_records_status_job": "80f27b61344ae60a",
     "argilla_server.contexts.distribution._update_record_status_with_overlap_strategy": "a6d26b63adb08f08",
@@ -36,8 +35,7 @@ _READ = {
 
 def apply(version: str) -> bool:
     """Replace the job in this worker; False where it is left as it is."""
-    differing = [name for name, known in _READ.items() if source_hash(name) != known]
-    if version != VERSION or differing or settings.search_engine != ENGINE_NAME:
+    if version != VERSION or differing(_READ) or settings.search_engine != ENGINE_NAME:
         return False
     one_by_one = dataset_jobs.update_dataset_records_status_job
 

@@ -7,14 +7,13 @@ the server runs, only slower. `LINGO_HITL_SPEEDUPS=off` leaves all as it is, to 
 from __future__ import annotations
 
 import gc
-import hashlib
-import inspect
 import logging
 import os
 import sys
 from typing import Any
 
-VERSION = "2.8.0"
+from argilla_setup.patches.read_sources import VERSION, differing
+
 SWITCH_INTERVAL_S = 0.001
 """How long a thread that computes keeps the others waiting: short, for each step of a request is a switch."""
 
@@ -38,7 +37,7 @@ def apply(version: str) -> bool:
     """Replace the slow parts; False where they are left as they are."""
     if version != VERSION or os.environ.get("LINGO_HITL_SPEEDUPS") == "off":
         return False
-    changed = differing()
+    changed = differing(_READ)
     if changed:
         _log.warning("left slow, for these are not the functions that were read: %s", ", ".join(changed))
         return False
@@ -58,25 +57,6 @@ def apply(version: str) -> bool:
     gc.freeze()
     _log.info("Argilla's slow parts are replaced")
     return True
-
-
-def differing() -> list[str]:
-    """The functions whose source is not the one that was read."""
-    return [name for name, known in _READ.items() if source_hash(name) != known]
-
-
-def source_hash(name: str) -> str:
-    module, _, path = name.rpartition(".")
-    found: Any = None
-    parts: list[str] = [path]
-    while module and module not in sys.modules:
-        module, _, part = module.rpartition(".")
-        parts.insert(0, part)
-    found = sys.modules.get(module)
-    for part in parts:
-        found = inspect.getattr_static(found, part, None)
-    found = getattr(found, "fget", None) or getattr(found, "__func__", None) or found
-    return hashlib.blake2b(inspect.getsource(found).encode(), digest_size=8).hexdigest() if found else "missing"
 
 
 def _build_settings_parsers_once() -> None:

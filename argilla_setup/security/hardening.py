@@ -18,6 +18,7 @@ from sqlalchemy import select
 from argilla_setup.accounts import api as accounts_api
 from argilla_setup.accounts.credentials_file import CredentialsFile
 from argilla_setup.accounts.owner_sign_in import SHORTEST_PASSWORD
+from argilla_setup.errors import LauncherError
 from argilla_setup.home import read_json, write_private
 from argilla_setup.security import sign_in, web_ui
 from argilla_setup.security.headers import secured
@@ -36,7 +37,7 @@ SHORTEST_KEY = 20
 GUESSED_FIRST = ("", DEFAULT_PASSWORD, "12345678", "123456789", "password", "qwerty123", "argilla123", "lingo1234")
 
 
-class HardeningError(Exception):
+class HardeningError(LauncherError):
     """One line for the user: why the server is not started."""
 
 
