@@ -43,14 +43,21 @@ def free_port() -> int:
             return port
 
 
-@pytest.fixture(scope="session")
-def argilla_home() -> Iterator[Path]:
-    """The home folder of a running Argilla with an owner and two annotators."""
+@contextlib.contextmanager
+def running_home() -> Iterator[Path]:
+    """The home folder of a running Argilla with an owner and two annotators, which is gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="lh-")) / "home"
     launcher.up(home, port=free_port(), say=lambda line: None)
     yield home
     launcher.remove(home)
     shutil.rmtree(home.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def argilla_home() -> Iterator[Path]:
+    """One for the whole session; its tests leave its accounts as they are."""
+    with running_home() as home:
+        yield home
 
 
 @pytest.fixture(scope="session")

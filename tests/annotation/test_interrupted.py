@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from lingo_hitl.annotation.push import push
 from lingo_hitl.errors import UserError
 from lingo_hitl.ledger import Ledger
 from tests.annotation.conftest import People, mapped_rows, mapped_table
-from tests.conftest import free_port
+from tests.conftest import running_home
 
 pytestmark = pytest.mark.server
 
@@ -27,11 +25,8 @@ ROWS = 3000
 
 @pytest.fixture
 def home():
-    home = Path(tempfile.mkdtemp(prefix="lh-")) / "home"
-    launcher.up(home, port=free_port(), say=lambda line: None)
-    yield home
-    launcher.remove(home)
-    shutil.rmtree(home.parent, ignore_errors=True)
+    with running_home() as home:
+        yield home
 
 
 def up(home: Path) -> None:

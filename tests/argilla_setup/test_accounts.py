@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import sys
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
 import httpx
 import pytest
@@ -18,7 +15,7 @@ from argilla_setup.accounts import client as accounts_client
 from argilla_setup.errors import LauncherError
 from lingo_hitl.cli import main
 from tests.argilla_setup.rest import TEXT, Rest, rating
-from tests.conftest import free_port
+from tests.conftest import free_port, running_home
 
 pytestmark = pytest.mark.server
 
@@ -34,11 +31,8 @@ users:
 @pytest.fixture(scope="module")
 def home():
     """One server for the module, for starting one takes seconds; each test begins with a file of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="lh-"))
-    launcher.up(folder / "home", port=free_port(), say=lambda line: None)
-    yield folder / "home"
-    launcher.remove(folder / "home")
-    shutil.rmtree(folder)
+    with running_home() as home:
+        yield home
 
 
 def start(home, port=None):

@@ -18,11 +18,11 @@ import pytest
 from argilla_setup.backup.backup import backup
 from argilla_setup.backup.restore import restore
 from argilla_setup.backup.snapshot import Manifest, argilla_version
-from argilla_setup.errors import LauncherError
 from argilla_setup.home import Home
 from argilla_setup.migration.migrate import migrate
 from argilla_setup.processes import ProcessRecord
 from argilla_setup.table_digest import TableContent
+from tests.argilla_setup.refusals import refused
 
 ROOT = Path(__file__).parents[2]
 TABLES = ["users", "workspaces", "workspaces_users", "datasets", "records", "responses", "suggestions", "vectors"]
@@ -54,14 +54,6 @@ def small_home(path, *, megabytes=0):
 @pytest.fixture
 def home(tmp_path):
     return small_home(tmp_path / "home")
-
-
-def fails(call, *words):
-    with pytest.raises(LauncherError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    assert all(word in text for word in words), text
 
 
 def listing(folder):
@@ -168,27 +160,27 @@ def test_what_a_killed_backup_left_is_cleared_away_by_the_next(home, tmp_path):
 
 def test_each_reason_for_no_snapshot_is_one_line(home, tmp_path):
     folder = tmp_path / "snapshots"
-    fails(lambda: backup(tmp_path / "nowhere", folder), "holds no argilla.db", "--home")
-    fails(lambda: backup(home.path, home.path / "snapshots"), "lies in the home")
+    refused(lambda: backup(tmp_path / "nowhere", folder), "holds no argilla.db", "--home")
+    refused(lambda: backup(home.path, home.path / "snapshots"), "lies in the home")
     (tmp_path / "link").symlink_to(home.path)
-    fails(lambda: backup(home.path, tmp_path / "link" / "snapshots"), "lies in the home")
-    fails(lambda: backup(home.path, home.database), "is a file")
-    fails(lambda: backup(home.path, Path("/proc/snapshots")), "/proc")
-    fails(lambda: backup(home.path, folder, keep=0), "--keep is 0")
-    fails(lambda: backup(home.path, tmp_path / "lingo-hitl-20261121T999999Z", verify=True), "is not there")
+    refused(lambda: backup(home.path, tmp_path / "link" / "snapshots"), "lies in the home")
+    refused(lambda: backup(home.path, home.database), "is a file")
+    refused(lambda: backup(home.path, Path("/proc/snapshots")), "/proc")
+    refused(lambda: backup(home.path, folder, keep=0), "--keep is 0")
+    refused(lambda: backup(home.path, tmp_path / "lingo-hitl-20261121T999999Z", verify=True), "is not there")
     assert not folder.exists()
 
     taken = backup(home.path, folder)
-    fails(lambda: backup(home.path, taken.path), "is a snapshot itself", "--verify")
+    refused(lambda: backup(home.path, taken.path), "is a snapshot itself", "--verify")
     descriptor = os.open(folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    fails(lambda: backup(home.path, folder), "another backup", "at work")
+    refused(lambda: backup(home.path, folder), "another backup", "at work")
     os.close(descriptor)
 
     content = bytearray(home.database.read_bytes())
     content[4096:] = b"x" * len(content[4096:])
     home.database.write_bytes(content)
-    fails(lambda: backup(home.path, folder), "is damaged", "earlier backup")
+    refused(lambda: backup(home.path, folder), "is damaged", "earlier backup")
     assert listing(folder) == [taken.path.name]
 
 
@@ -208,8 +200,8 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
                 while True:
                     handle.write(b"0" * 65536)
 
-        fails(lambda: backup(home.path, disk / "snapshots", tell=fill), "no space is left", "Free some space")
-        fails(lambda: backup(home.path, disk / "snapshots"), "MB are free", "this snapshot needs")
+        refused(lambda: backup(home.path, disk / "snapshots", tell=fill), "no space is left", "Free some space")
+        refused(lambda: backup(home.path, disk / "snapshots"), "MB are free", "this snapshot needs")
         assert listing(disk / "snapshots") == []
     finally:
         subprocess.run(["umount", disk], check=True)
@@ -238,10 +230,10 @@ def test_a_home_on_a_disk_that_can_only_be_read_is_saved(home, tmp_path):
 def test_a_restore_never_overwrites_and_never_takes_what_was_changed(home, tmp_path):
     taken = backup(home.path, tmp_path / "snapshots").path
     other = tmp_path / "other"
-    fails(lambda: restore(taken, home.path), "holds data", "1 users", "--home")
-    fails(lambda: restore(tmp_path, other), "is no snapshot")
+    refused(lambda: restore(taken, home.path), "holds data", "1 users", "--home")
+    refused(lambda: restore(tmp_path, other), "is no snapshot")
     (other / "sub").mkdir(parents=True)
-    fails(lambda: restore(taken, other), "holds other files")
+    refused(lambda: restore(taken, other), "holds other files")
     shutil.rmtree(other)
 
     def changed(edit):
@@ -263,12 +255,12 @@ def test_a_restore_never_overwrites_and_never_takes_what_was_changed(home, tmp_p
         content[5000] ^= 1
         (copy / "argilla.db").write_bytes(content)
 
-    fails(lambda: restore(changed(flip), other), "argilla.db is not as it was written", "another snapshot")
-    fails(lambda: restore(changed(lambda copy: (copy / "index.db").unlink()), other), "index.db cannot be read")
-    fails(lambda: restore(changed(edit_manifest(format=2)), other), "snapshot format 2", "Update lingo-hitl")
-    fails(lambda: restore(changed(edit_manifest(argilla_version="2.10.0")), other), "2.10.0", argilla_version())
+    refused(lambda: restore(changed(flip), other), "argilla.db is not as it was written", "another snapshot")
+    refused(lambda: restore(changed(lambda copy: (copy / "index.db").unlink()), other), "index.db cannot be read")
+    refused(lambda: restore(changed(edit_manifest(format=2)), other), "snapshot format 2", "Update lingo-hitl")
+    refused(lambda: restore(changed(edit_manifest(argilla_version="2.10.0")), other), "2.10.0", argilla_version())
     outside = edit_manifest(files={"argilla.db": {"sha256": "", "bytes": 0}, "../x": {"sha256": "", "bytes": 0}})
-    fails(lambda: restore(changed(outside), other), "manifest.json is damaged")
+    refused(lambda: restore(changed(outside), other), "manifest.json is damaged")
     assert not other.exists(), "nothing is left of a restore that was refused"
 
     # A lost database, in a home that is still there: its own credentials stay, an index that is ahead goes.
@@ -277,7 +269,7 @@ def test_a_restore_never_overwrites_and_never_takes_what_was_changed(home, tmp_p
     )
     Path(f"{home.database}-wal").write_bytes(b"answers")
     home.database.unlink()
-    fails(lambda: restore(taken, home.path), "argilla.db-wal", "may hold answers")
+    refused(lambda: restore(taken, home.path), "argilla.db-wal", "may hold answers")
     Path(f"{home.database}-wal").unlink()
     home.index.write_bytes(b"ahead of the snapshot")
     assert restore(taken, home.path).kept_credentials
@@ -307,10 +299,10 @@ def test_a_home_whose_supervisor_alone_runs_is_left_alone(home, tmp_path):
     taken = backup(home.path, tmp_path / "snapshots").path
     supervisor = ProcessRecord.of(os.getpid())
     supervisor.write(home.record("supervisor"))
-    fails(lambda: migrate(str(home.path), f"sqlite:///{tmp_path / 'x.db'}"), "(--from) runs", "lingo-hitl down")
-    fails(lambda: migrate(f"sqlite:///{taken / 'argilla.db'}", str(home.path)), "(--to) runs")
+    refused(lambda: migrate(str(home.path), f"sqlite:///{tmp_path / 'x.db'}"), "(--from) runs", "lingo-hitl down")
+    refused(lambda: migrate(f"sqlite:///{taken / 'argilla.db'}", str(home.path)), "(--to) runs")
     home.database.unlink()
-    fails(lambda: restore(taken, home.path), "runs; a home without data was expected")
+    refused(lambda: restore(taken, home.path), "runs; a home without data was expected")
 
 
 def test_equal_content_has_equal_digests_in_any_order():

@@ -10,7 +10,7 @@ import pytest
 
 from argilla_setup import running
 from argilla_setup.accounts import client as accounts_client
-from argilla_setup.errors import LauncherError
+from tests.argilla_setup.refusals import refused
 
 KEY = "k" * 43
 
@@ -37,12 +37,8 @@ def answering(*lines):
         server.server_close()
 
 
-def refused(tmp_path, url):
-    with pytest.raises(LauncherError) as caught:
-        accounts_client.listing(tmp_path, url=url)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+def refusal(tmp_path, url):
+    return refused(lambda: accounts_client.listing(tmp_path, url=url))
 
 
 def test_a_key_does_not_follow_a_redirect(tmp_path, monkeypatch):
@@ -50,7 +46,7 @@ def test_a_key_does_not_follow_a_redirect(tmp_path, monkeypatch):
     with answering("HTTP/1.0 200 OK", "", "[]") as (elsewhere, stolen):
         location = elsewhere.replace("//", "//user:hidden@") + "/x?token=hidden"
         with answering("HTTP/1.0 302 Found", f"Location: {location}", "", "") as (url, keys):
-            said = refused(tmp_path, url)
+            said = refusal(tmp_path, url)
             assert running.ask(url, "/api/v1/me", key=KEY) is None
         assert keys == [KEY, KEY]
         assert stolen == []
@@ -62,7 +58,7 @@ def test_a_key_does_not_follow_a_redirect(tmp_path, monkeypatch):
 def test_an_answer_that_is_none_is_told_in_a_line(lines, tmp_path, monkeypatch):
     monkeypatch.setenv("ARGILLA_API_KEY", KEY)
     with answering(*lines) as (url, _):
-        said = refused(tmp_path, url)
+        said = refusal(tmp_path, url)
         assert "gave no answer" in said
         assert said.isprintable()
         assert running.ask(url, "/api/v1/me") is None
@@ -71,11 +67,11 @@ def test_an_answer_that_is_none_is_told_in_a_line(lines, tmp_path, monkeypatch):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:abc", "http://[::1", "http://" + "a" * 80])
 def test_an_address_that_is_none_is_told_in_a_line(url, tmp_path, monkeypatch):
     monkeypatch.setenv("ARGILLA_API_KEY", KEY)
-    assert f"{url} gave no answer" in refused(tmp_path, url)
+    assert f"{url} gave no answer" in refusal(tmp_path, url)
 
 
 def test_a_key_that_no_header_can_hold_is_not_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("ARGILLA_API_KEY", "first\nsecond")
-    said = refused(tmp_path, "http://127.0.0.1:9")
+    said = refusal(tmp_path, "http://127.0.0.1:9")
     assert "API key holds characters" in said
     assert "second" not in said

@@ -21,9 +21,9 @@ from argilla_setup.accounts import client as accounts_client
 from argilla_setup.backup import proof as snapshot_proof
 from argilla_setup.backup.backup import backup
 from argilla_setup.backup.restore import restore
-from argilla_setup.errors import LauncherError
 from argilla_setup.migration.migrate import migrate
 from tests.argilla_setup.postgres import running_postgres
+from tests.argilla_setup.refusals import refused
 from tests.argilla_setup.rest import CHAT, CUSTOM, TEXT, Rest, labels, rating
 from tests.conftest import free_port
 
@@ -129,15 +129,6 @@ def rows(database):
             wanted = ", ".join(f'"{column}", typeof("{column}")' for column in columns)
             found[name] = (columns, sorted(connection.execute(f"SELECT {wanted} FROM {name}").fetchall(), key=repr))
         return found
-
-
-def refused(call, *words):
-    with pytest.raises(LauncherError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    assert all(word in text for word in words), text
-    return text
 
 
 def test_a_backup_while_people_label_is_of_one_moment_and_is_shown_to_restore(team, place):

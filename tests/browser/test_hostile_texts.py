@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import sqlite3
-import tempfile
 from contextlib import closing, suppress
-from pathlib import Path
 from secrets import token_hex
 from urllib.parse import quote, urlencode
 
@@ -16,7 +13,7 @@ from playwright.sync_api import Error, expect
 
 from argilla_setup import launcher
 from tests.argilla_setup.rest import CHAT, TEXT, Rest, labels
-from tests.conftest import free_port
+from tests.conftest import running_home
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
@@ -118,11 +115,8 @@ def custom(template, *, advanced=False):
 @pytest.fixture(scope="module")
 def home():
     """A server of this module's own, for it gets hostile users and workspaces."""
-    folder = Path(tempfile.mkdtemp(prefix="lh-"))
-    launcher.up(folder / "home", port=free_port(), say=lambda line: None)
-    yield folder / "home"
-    launcher.remove(folder / "home")
-    shutil.rmtree(folder, ignore_errors=True)
+    with running_home() as home:
+        yield home
 
 
 CLICK = """(body, within) => {
