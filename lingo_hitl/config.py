@@ -165,6 +165,15 @@ class GenerateConfig(Section):
         return self
 
 
+class QualityConfig(Section):
+    """The most of each failure that a dialogue may have to go on; null: any. See docs/dialogue_quality.md."""
+
+    catchphrase_overuse: Share | None = 0.5
+    shrinking: Share | None = 0.8
+    copying: Share | None = 0.5
+    speech_level_shift: Share | None = 0.25
+
+
 class JudgeConfig(Section):
     """Who rates the texts before people do. Without judges, records carry no suggestions."""
 

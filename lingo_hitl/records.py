@@ -61,6 +61,17 @@ JUDGED = pa.schema(
     ]
 )
 
+DIALOGUE_QUALITY = pa.schema(
+    [
+        ("catchphrase_overuse", pa.float64()),  # all four 0 (good) to 1; null for other tasks; docs/dialogue_quality.md
+        ("shrinking", pa.float64()),
+        ("copying", pa.float64()),
+        ("speech_level_shift", pa.float64()),  # null in English
+        ("speech_level", pa.string()),  # at which the answers are: "해요체", "합쇼체", "반말", "해라체"
+    ]
+)
+"""What a dialogue's texts fail in; a part of what the stage `judge` adds."""
+
 MAPPED = pa.schema(
     [
         ("vector", pa.list_(pa.float32())),  # unit length
