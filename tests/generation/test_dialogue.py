@@ -7,8 +7,8 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.generation.generate import generate
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.records import GENERATED, content_id, seen_texts
-from tests.generation.chat_server import serving
 from tests.generation.seeds import seed, table
+from tests.providers import serving
 
 SEED = seed("별은 왜 반짝이나요?", "대기가 흔들리기 때문입니다.")
 
