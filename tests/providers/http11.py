@@ -47,14 +47,16 @@ Answer = Callable[[Request], Awaitable[tuple[Response, Callable[[], None]]]]
 class Connection(asyncio.Protocol):
     """One client's connection; its requests are answered one after the other."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, came_or_went: Callable[[int], None]) -> None:
         self._answer = answer
+        self._came_or_went = came_or_went
         self._received = bytearray()
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._came_or_went(1)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -62,6 +64,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._received.clear()
+        self._came_or_went(-1)
 
     def _next(self) -> None:
         if self._task is not None or (request := self._taken()) is None:
@@ -104,7 +107,9 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
 
 
-async def serve(answer: Answer, port: int = 0) -> tuple[asyncio.Server, int]:
-    """A listening server on the loopback, and its port."""
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(answer), "127.0.0.1", port, backlog=1024)
+async def serve(answer: Answer, port: int, came_or_went: Callable[[int], None]) -> tuple[asyncio.Server, int]:
+    """A listening server on the loopback, and its port; `came_or_went` hears 1 or -1 for each connection."""
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(answer, came_or_went), "127.0.0.1", port, backlog=1024
+    )
     return server, server.sockets[0].getsockname()[1]

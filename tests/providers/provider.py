@@ -67,6 +67,7 @@ class Provider:
     changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
     count: int = 0  # calls that have arrived
     answered: int = 0  # those whose reply was sent, all of it
+    connections: int = 0  # open at the moment
 
     @property
     def prompts(self) -> list[str]:
@@ -98,6 +99,11 @@ class Provider:
         """Wait for calls and replies; False where what is waited for is not there within `timeout_s`."""
         with self.changed:
             return self.changed.wait_for(lambda: reached(self), timeout_s)
+
+    def connect(self, change: int) -> None:
+        with self.changed:
+            self.connections += change
+            self.changed.notify_all()
 
     async def answer(self, request: Request) -> tuple[Response, Callable[[], None]]:
         """See one request through; what is returned beside the response notes that it was sent."""
@@ -224,7 +230,7 @@ def running(provider: Provider | None = None, port: int = 0) -> Iterator[Provide
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         stop.append(lambda: loop.call_soon_threadsafe(ended.set))
-        server, bound = await serve(provider.answer, port)
+        server, bound = await serve(provider.answer, port, provider.connect)
         provider.url = f"http://127.0.0.1:{bound}"
         ready.set()
         await ended.wait()
