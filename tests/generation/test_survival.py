@@ -108,6 +108,12 @@ def paid_twice(calls: list[Call], kept: set[str], later: list[Call]) -> list[str
     return [call.prompt for call in later if call.digest in done]
 
 
+def used_by(calls: list[Call]) -> set[str]:
+    """Answers that these calls show to the model again, as turns of a dialogue so far."""
+    said = {call.said for call in calls}
+    return said & {message["content"] for call in calls for message in call.messages}
+
+
 def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same_rows(provider, environment, tmp_path):
     config, chance = project(tmp_path), random.Random(4)
     whole, torn = tmp_path / "whole", tmp_path / "torn"
@@ -145,16 +151,20 @@ def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same
     assert last.returncode == 0, last.stderr
     lives.append(len(provider.calls))
 
+    kept.append(texts_in(torn / "journal.sqlite"))
+    assert len(kept[-1]) == CALLS
+
     calls = provider.calls
-    for kill, texts in enumerate(kept):
-        assert kept[kill - 1] <= texts or kill == 0, "nothing that was on disk is lost"
-        assert not paid_twice(calls[first : lives[kill + 1]], texts, calls[lives[kill + 1] :])
-    for start, stop in pairwise(lives):
+    for (start, stop), texts in zip(pairwise(lives), kept, strict=True):
+        life = calls[start:stop]
+        assert not paid_twice(calls[first:stop], texts, calls[stop:])
+        assert used_by(life) <= texts, "what a later turn builds on is on disk"
         answered: set[str] = set()
-        for call in calls[start:stop]:
+        for call in life:
             assert call.digest not in answered, "twice in one life"
             if call.said and call.answered:
                 answered.add(call.digest)
+    assert all(before <= after for before, after in pairwise(kept)), "nothing that was on disk is lost"
     assert (torn / "generate" / "rows.parquet").read_bytes() == (whole / "generate" / "rows.parquet").read_bytes()
     assert pq.read_metadata(torn / "generate" / "rows.parquet").num_rows == DIALOGUES
     for file in torn.rglob("*"):
