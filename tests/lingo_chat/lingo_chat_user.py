@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.command_line import lingo_here
 from tests.models.provider import Provider, Reply, gemini_text
-from tests.test_cli import lingo
 
 YAML = (Path(__file__).parent / "basic_config.yaml").read_text(encoding="utf-8")
 KEYS = {"LE_GEMINI_API_KEY": "AIzaSecretOfLE", "JH_GEMINI_API_KEY": "AIzaSecretOfJH"}
@@ -47,7 +47,7 @@ def folder_of_a_user(
 def generate(folder: Path, provider: Provider, *options: str) -> subprocess.CompletedProcess[str]:
     """`lingo-hitl generate --config basic_config.yaml` in the folder, with the loopback Gemini for Google's."""
     arguments = ("generate", "--config", "basic_config.yaml", *options)
-    return lingo(*arguments, folder=folder, GEMINI_API_ENDPOINT=provider.url, NO_PROXY="127.0.0.1")
+    return lingo_here(*arguments, folder=folder, GEMINI_API_ENDPOINT=provider.url, NO_PROXY="127.0.0.1")
 
 
 def lines_in(folder: Path) -> list[dict[str, Any]]:

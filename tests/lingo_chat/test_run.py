@@ -5,9 +5,10 @@ from datetime import date
 
 import pytest
 
+from tests.command_line import lingo_here
 from tests.lingo_chat.lingo_chat_user import KEYS, SEEDS, YAML, folder_of_a_user, generate, lines_in
 from tests.models.provider import gemini_text
-from tests.test_cli import lingo, refused
+from tests.test_cli import refused
 
 FIELDS = {
     "instruction",
@@ -91,7 +92,7 @@ def test_a_dialogue_without_a_score_is_kept_in_the_raw_file_alone(tmp_path, prov
         (
             "CORRECTNESS_MULTITURN_SCORING_PROMPT",
             "RELEVANCE_PROMPT",
-            "should be 'CORRECTNESS_MULTITURN_SCORING_PROMPT'",
+            "should be 'CORRECTNESS_MULTITURN",
         ),
         ("target_turn: 3", "target_turn: 0", "'multiturn_generation.target_turn'"),
         ("score_threshold: 3.0", "score_treshold: 3.0", "key 'scoring.score_threshold' is missing"),
@@ -115,12 +116,12 @@ def test_the_word_none_is_no_key(tmp_path, provider):
 def test_a_project_of_ours_may_follow_config_too(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"instruction": "별은 왜 빛나나요?", "output": "핵융합 때문이에요."}\n')
     (tmp_path / "p.yaml").write_text("project: p\ncorpus: [{path: rows.jsonl}]\n")
-    ran = lingo("generate", "--config", "p.yaml", folder=tmp_path)
+    ran = lingo_here("generate", "--config", "p.yaml", folder=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert "done before" in lingo("generate", "p.yaml", folder=tmp_path).stdout
-    assert "two configs" in refused(lingo("generate", "p.yaml", "--config", "q.yaml", folder=tmp_path))
-    assert "no config is given" in refused(lingo("generate", folder=tmp_path))
-    told = refused(lingo("generate", "p.yaml", "--task", "dialogue", folder=tmp_path))
+    assert "done before" in lingo_here("generate", "p.yaml", folder=tmp_path).stdout
+    assert "two configs" in refused(lingo_here("generate", "p.yaml", "--config", "q.yaml", folder=tmp_path))
+    assert "no config is given" in refused(lingo_here("generate", folder=tmp_path))
+    told = refused(lingo_here("generate", "p.yaml", "--task", "dialogue", folder=tmp_path))
     assert "task 'dialogue' is not in the config; there: instruction" in told
 
 
