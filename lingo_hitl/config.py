@@ -54,6 +54,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Quota(Section):
+    """What one API key may be used for, for each model; no limit where absent."""
+
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: int | None = Field(None, ge=1)  # of the prompts
+    requests_per_day: int | None = Field(None, ge=1)  # in any 24 hours
+
+
 class LLMSpec(Section):
     """A language model and how it samples. In YAML either this mapping or just the model's name.
 
@@ -105,6 +113,7 @@ class Corpus(Section):
     source: str | None = None
     language: Language | Literal["auto"] = "auto"
     split: str = "train"  # hub or datasets folder only
+    start: int = Field(0, ge=0)  # rows passed over at the beginning
     limit: int | None = Field(None, ge=1)
     licence: str | None = None  # goes onto the dataset card
 
@@ -124,6 +133,8 @@ class DialogueConfig(Seeds):
     personas: str = "sample"  # a personas.yaml, or the shipped ones
     persona: list[str] | None = None  # names to take turns; all where absent
     target_turns: int = Field(3, ge=1, le=50)  # one turn: a question and its answer
+    opening_temperature: float = Field(0.4, ge=0, le=2)  # of the user, who rewrites the seed's question
+    first_answer_temperature: float = Field(0.2, ge=0, le=2)  # of the assistant, who has the seed's answer in view
 
 
 class Evolve(Section):
@@ -137,6 +148,8 @@ class PreferenceConfig(Seeds):
     """Several completions of one prompt, from a pool of models."""
 
     pool: list[LLM] = Field(min_length=1, max_length=4)
+    near_copy: float = Field(0.9, gt=0, le=1)  # similarity from which two completions count as copies; 1: only the same
+    resamples: int = Field(2, ge=0, le=10)  # how often a copy is asked for again
     evolve: Evolve | None = None
     include_reference: bool = False  # the corpus's own output joins the completions
 
@@ -263,6 +276,7 @@ class Project(Section):
     corpus: list[Corpus] = Field(min_length=1)
     generate: GenerateConfig = GenerateConfig(instruction=InstructionConfig())  # rows as they are
     judge: JudgeConfig = JudgeConfig()
+    quotas: dict[VariableName, Quota] = {}  # by the variable that holds the key
     map: MapConfig = MapConfig()
     argilla: ArgillaConfig = ArgillaConfig()
     push: PushConfig = PushConfig()
@@ -276,6 +290,21 @@ class Project(Section):
         if isinstance(content, dict) and isinstance(content.get("project"), str):
             return {"workdir": Path("work", content["project"]), **content}
         return content
+
+
+def only_task(project: Project, task: str | None) -> Project:
+    """The project with one of its generation tasks alone; all of them where `task` is None.
+
+    Raises:
+        UserError: the config does not have that task.
+    """
+    if task is None:
+        return project
+    wanted = getattr(project.generate, task)
+    if wanted is None:
+        named = [name for name in GenerateConfig.model_fields if getattr(project.generate, name)]
+        raise UserError(f"task '{task}' is not in the config; there: {', '.join(named)}. Add it under `generate`.")
+    return project.model_copy(update={"generate": GenerateConfig.model_validate({task: wanted})})
 
 
 def checked_version(version: str) -> str:

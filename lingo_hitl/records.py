@@ -30,6 +30,8 @@ CORPUS = pa.schema(
         ("source", pa.string()),  # name of the corpus
         ("source_id", pa.string()),  # the row's own id there, else its position
         ("language", pa.string()),  # "ko" or "en"
+        ("url", pa.string()),  # the page that the row was taken from, where the corpus says so; else null
+        ("original", pa.string()),  # the output before it was put into a persona's words; null where it was not
     ]
 )
 
@@ -48,6 +50,7 @@ GENERATED = pa.schema(
         ("messages", MESSAGES),  # dialogue: user and assistant in turn; else null
         ("completions", pa.list_(pa.string())),  # preference: 2 to 4 texts; else null
         ("models", pa.list_(pa.string())),  # who wrote each text that is judged (see `judged_texts`)
+        ("parents", pa.list_(pa.int32())),  # preference: of which completion each is a rewrite; else null
         ("persona", pa.string()),  # dialogue: name of the persona; else null
     ]
 )
