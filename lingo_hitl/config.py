@@ -192,6 +192,7 @@ class JudgeConfig(Section):
 
     judges: list[LLM] = []
     aspects: list[Aspect] = ["overall-rating"]
+    quality: QualityConfig = QualityConfig()
     method: Literal["auto", "text", "probabilities"] = "auto"
     # auto: probabilities of the rating tokens for local models, a written reply for the rest
 

@@ -55,15 +55,6 @@ GENERATED = pa.schema(
     ]
 )
 
-JUDGED = pa.schema(
-    [
-        ("ratings", pa.list_(pa.float64())),  # 1 to 5, one for each judged text; null where none
-        ("confidence", pa.list_(pa.float64())),  # 0 to 1, in the same order
-        ("rationales", pa.list_(pa.string())),
-        ("judge", pa.string()),  # the judges' names joined by " + "; null where nobody judged
-    ]
-)
-
 DIALOGUE_QUALITY = pa.schema(
     [
         ("catchphrase_overuse", pa.float64()),  # all four 0 (good) to 1; null for other tasks; docs/dialogue_quality.md
@@ -74,6 +65,16 @@ DIALOGUE_QUALITY = pa.schema(
     ]
 )
 """What a dialogue's texts fail in; a part of what the stage `judge` adds."""
+
+JUDGED = pa.schema(
+    [
+        ("ratings", pa.list_(pa.float64())),  # 1 to 5, one for each judged text; null where none
+        ("confidence", pa.list_(pa.float64())),  # 0 to 1, in the same order
+        ("rationales", pa.list_(pa.string())),
+        ("judge", pa.string()),  # the judges' names joined by " + "; null where nobody judged
+        *DIALOGUE_QUALITY,
+    ]
+)
 
 MAPPED = pa.schema(
     [
