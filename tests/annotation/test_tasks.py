@@ -52,7 +52,7 @@ def test_a_row_becomes_one_record():
 def test_a_dialogue_can_be_filtered_by_its_quality():
     figures = {"catchphrase_overuse": 0.5, "shrinking": None, "copying": 0.0, "speech_level_shift": 1 / 3}
     row = {**ROW, "task": "dialogue", "persona": "orbit", "messages": [{"role": "user", "content": "왜?"}], **figures}
-    metadata = record_of({**row, "ratings": None, "speech_level": "해요체"}, {})["metadata"]
+    metadata = record_of({**row, "ratings": None, "confidence": None, "speech_level": "해요체"}, {})["metadata"]
     assert metadata["speech_level"] == "해요체" and metadata["persona"] == "orbit"
     assert {name: metadata.get(name) for name in QUALITY_TITLES} == {**figures, "speech_level_shift": 0.333}
 
