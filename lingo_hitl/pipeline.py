@@ -58,15 +58,33 @@ def generate(project: Project) -> Manifest:
 
 def judge(project: Project) -> Manifest:
     """Rate the texts with the project's judges."""
+    from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
     from lingo_hitl.models.journal import Journal
+
+    warnings = same_family_warnings(project.generate, project.judge)
 
     def work(rows: pa.Table) -> Outcome:
         with Journal(project.workdir / "journal.sqlite") as journal:
             outcome = stage(rows, project.judge, journal=journal)
-            return replace(outcome, unfinished=journal.unkept > 0)
+            report = {**outcome.report, **({"warnings": warnings} if warnings else {})}
+            return replace(outcome, report=report, unfinished=journal.unkept > 0)
 
     return _run(project, "judge", stage.needs, work, project.judge)
+
+
+def binarise(project: Project) -> Manifest:
+    """Pairs of chosen and rejected by the judges' ratings alone; also writes `binarise/pairs.jsonl` for trainers."""
+    from lingo_hitl.judging.binarise import as_lines
+    from lingo_hitl.judging.binarise import binarise as stage
+
+    manifest = _run(project, "binarise", stage.needs, lambda rows: stage(rows, project.binarise), project.binarise)
+    lines = project.workdir / "binarise" / "pairs.jsonl"
+    if not lines.exists():
+        fresh = lines.with_suffix(".new")
+        fresh.write_text(as_lines(read_rows(project.workdir, "binarise")), encoding="utf-8", newline="\n")
+        fresh.rename(lines)
+    return manifest
 
 
 def map_rows(project: Project) -> Manifest:
@@ -149,8 +167,10 @@ def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
         UserError: also at once where Argilla is away, before minutes of work that would end there.
     """
     from lingo_hitl.annotation.argilla_api import connect
+    from lingo_hitl.judging.families import same_family_warnings
 
     connect(project.argilla, home)
+    same_family_warnings(project.generate, project.judge)
     for stage in (generate, judge, map_rows):
         tell(stage(project))
     tell(push(project, home))
