@@ -4,17 +4,15 @@ import pytest
 
 from lingo_hitl.config import GenerateConfig
 from lingo_hitl.errors import UserError
-from lingo_hitl.generation.generate import generate
-from lingo_hitl.models.journal import Journal
-from tests.generation.chat_server import serving
-from tests.generation.seeds import seed, table
+from tests.generation.seeds import grown, seed, table
+from tests.providers import serving
 
 SEED = seed("별이란?", "빛나는 천체입니다.")
 
 
 def complete(server, seeds=(SEED,), pool=("a", "b"), **options):
     config = {"pool": [server.spec(name, name=name) for name in pool], **options}
-    return generate(table(*seeds), GenerateConfig(preference=config), journal=Journal.in_memory())
+    return grown(table(*seeds), GenerateConfig(preference=config))
 
 
 def by_model(row):
@@ -43,7 +41,7 @@ def test_the_pool_the_rewrite_and_the_reference_stand_side_by_side():
     assert "#주어진 질문#:\n별이란?\n#주어진 답변#:\na on 별이란?" in prompt
     assert (row["reference"], row["seed"], row["task"]) == ("빛나는 천체입니다.", SEED["id"], "preference")
     assert outcome.report["rows"] == {"preference": 1}
-    assert outcome.report["models"]["openai/a"]["output_tokens"] == 2
+    assert outcome.report["models"]["openai/a"]["output_tokens"] == 5
 
 
 def test_english_rows_are_rewritten_with_distilabel_s_own_prompt():
@@ -81,13 +79,13 @@ def test_identical_completions_are_asked_for_again_and_then_left_out():
         assert len(server.asked) == 4
     assert outcome.rows.num_rows == 0
     reason = outcome.dropped[0]["reason"]
-    assert reason == "fewer than 2 different completions (b: the same text as another completion)"
+    assert reason == "fewer than 2 different completions (b: a near-copy of another completion)"
 
 
 def test_a_greedy_model_is_not_asked_the_same_again():
     with serving(lambda model, messages: "같은 글") as server:
         config = {"pool": [server.spec("a", name=n, temperature=0) for n in ("a1", "a2")]}
-        outcome = generate(table(SEED), GenerateConfig(preference=config), journal=Journal.in_memory())
+        outcome = grown(table(SEED), GenerateConfig(preference=config))
         assert len(server.asked) == 1  # the second is the first, replayed
     assert outcome.rows.num_rows == 0
 
