@@ -59,6 +59,7 @@ JUDGEMENT = pa.struct(
         ("aspect", pa.string()),
         ("ratings", pa.list_(pa.float64())),  # one for each judged text, or for each answer (correctness-by-turn)
         ("spreads", pa.list_(pa.float64())),  # standard deviation of each rating; null where the judge gives none
+        ("disagreements", pa.list_(pa.float64())),  # swap: how far the ratings in the two orders lie apart
         ("rationales", pa.list_(pa.string())),
         ("faults", pa.list_(pa.string())),  # why there is no rating
         ("orders", pa.list_(pa.list_(pa.int32()))),  # for each asking: the positions of the texts, as they were shown

@@ -16,6 +16,7 @@ class Verdict:
     spread: float | None = None  # standard deviation of the rating, 0 to 2; None where the judge gives none
     rationale: str | None = None
     fault: str | None = None
+    disagreement: float | None = None  # how far its ratings in two orders lie apart, 0 to 4; None where there is one
     other_scale: bool = False  # the judge seems to rate on a longer scale than 1 to 5
 
     @classmethod
