@@ -14,7 +14,7 @@ import pytest
 
 from lingo_hitl.stages import read_dropped, read_rows
 from tests.command_line import lingo_here
-from tests.models.provider import Provider, gemini_error, gemini_text, openai_text, running
+from tests.providers import Provider, gemini_error, gemini_text, openai_text, running
 from tests.test_cli import refused
 
 PROJECT = """
