@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.config import DialogueConfig
 from lingo_hitl.generation.personas import Persona, choose, load_personas
+from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
 from lingo_hitl.models.flow import Flow, Step, Work, load
 from lingo_hitl.models.session import Session
@@ -56,6 +57,10 @@ class Talk:
             "messages": list(self.messages),
         }
 
+    def phrase(self, turn: int) -> str | None:
+        """What an answer is to begin or to end with."""
+        return phrase_for(self.persona, self.seed["language"], seed=self.seed["id"], turn=turn)
+
     def hear(self, role: str, reply: Reply) -> None:
         """Add what an agent said, or end."""
         if reply.text is None:
@@ -86,8 +91,10 @@ class Converse(Step):
             await _open(talk, user, config)
             for turn in range(1, config.target_turns + 1):
                 temperature = config.first_answer_temperature if turn == 1 else None
-                view = talk.view()
-                talk.hear("assistant", await ask(assistant, view, refuse=_refuse_turn, temperature=temperature))
+                phrase = talk.phrase(turn) if config.use_answer_prefix else None
+                view = {**talk.view(), "phrase": phrase}
+                reply = await ask(assistant, view, refuse=_refuse_turn, temperature=temperature)
+                talk.hear("assistant", _with_phrase(reply, phrase, turn))
                 if talk.ended or turn == config.target_turns:
                     break
                 talk.hear("user", await ask(user, talk.view(), refuse=_refuse_question))
@@ -121,6 +128,14 @@ async def _open(talk: Talk, user: Task, config: DialogueConfig) -> None:
     """The seed's question in the user agent's words; as it is where that fails."""
     reply = await ask(user, talk.view(), refuse=_refuse_opening, temperature=config.opening_temperature)
     talk.messages.append({"role": "user", "content": reply.text or talk.view()["question"]})
+
+
+def _with_phrase(reply: Reply, phrase: str | None, turn: int) -> Reply:
+    if reply.text is None or phrase is None:
+        return reply
+    text = opened_with(reply.text, phrase) if turn == 1 else closed_with(reply.text, phrase)
+    # An answer as long as a chat field can hold goes without: the end of a cut answer is worse than no phrase.
+    return Reply(text) if len(text) <= MESSAGE_LIMIT else reply
 
 
 def _refuse_opening(view: dict[str, Any], text: str) -> str | None:
