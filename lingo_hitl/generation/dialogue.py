@@ -45,6 +45,7 @@ class Talk:
     messages: list[dict[str, str]] = field(default_factory=list)
     ended: bool = False
     fault: str | None = None  # why it ended before its time
+    passing: bool = False  # whether a call failed that another run may have answered
 
     def view(self) -> dict[str, Any]:
         """What the agents' Tasks take."""
@@ -58,13 +59,14 @@ class Talk:
 
     def hear(self, role: str, reply: Reply) -> None:
         """Add what an agent said, or end."""
+        self.passing |= reply.passing
         if reply.text is None:
             self.ended = True
             self.fault = f"{role}'s turn failed: {reply.fault}"
         elif role == "user" and _NOTHING_MORE.fullmatch(reply.text):
             self.ended = True
         else:
-            self.messages.append({"role": role, "content": reply.text})
+            self.messages.append(_message(role, reply.text))
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,17 @@ class Converse(Step):
 
         async def converse(row: Row) -> Row:
             talk = Talk(row, personas[row["persona"]])
-            await _open(talk, user, config)
-            for turn in range(1, config.target_turns + 1):
-                temperature = config.first_answer_temperature if turn == 1 else None
-                view = talk.view()
-                talk.hear("assistant", await ask(assistant, view, refuse=_refuse_turn, temperature=temperature))
-                if talk.ended or turn == config.target_turns:
-                    break
-                talk.hear("user", await ask(user, talk.view(), refuse=_refuse_question))
-                if talk.ended:
-                    break
+            if _is_a_first_turn(row):
+                talk.messages += [_message("user", row["instruction"]), _message("assistant", row["output"])]
+            else:
+                await _open(talk, user, config)
+                temperature = config.first_answer_temperature
+                talk.hear("assistant", await ask(assistant, talk.view(), refuse=_refuse_turn, temperature=temperature))
+            for _ in range(1, config.target_turns):
+                if not talk.ended:
+                    talk.hear("user", await ask(user, talk.view(), refuse=_refuse_question))
+                if not talk.ended:
+                    talk.hear("assistant", await ask(assistant, talk.view(), refuse=_refuse_turn))
             return {"talk": talk}
 
         return converse
@@ -120,7 +123,18 @@ def cast_personas(seeds: Iterable[Row], config: DialogueConfig) -> Iterator[Row]
 async def _open(talk: Talk, user: Task, config: DialogueConfig) -> None:
     """The seed's question in the user agent's words; as it is where that fails."""
     reply = await ask(user, talk.view(), refuse=_refuse_opening, temperature=config.opening_temperature)
-    talk.messages.append({"role": "user", "content": reply.text or talk.view()["question"]})
+    talk.passing |= reply.passing
+    talk.messages.append(_message("user", reply.text or talk.view()["question"]))
+
+
+def _is_a_first_turn(row: Row) -> bool:
+    """Whether a corpus row has been put into the persona's words already, and so is a turn as it is."""
+    fits = max(len(row["instruction"]), len(row["output"])) <= MESSAGE_LIMIT
+    return bool(row.get("original") and row["output"] and fits)
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 def _refuse_opening(view: dict[str, Any], text: str) -> str | None:
@@ -157,7 +171,7 @@ def finished(row: Row, config: DialogueConfig) -> tuple[Row | None, Row | None, 
         "task": "dialogue",
         "seed": row["id"],
         **{key: row[key] for key in ("source", "source_id", "language")},
-        "reference": row["output"] or None,
+        "reference": row.get("original") or row["output"] or None,
         "models": [config.assistant.label],
         "persona": talk.persona.name,
     }

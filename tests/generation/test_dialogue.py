@@ -61,6 +61,15 @@ def test_the_seed_answer_is_in_view_for_the_first_answer_only(personas):
     assert row["id"] == content_id("dialogue", seen_texts(row))
 
 
+def test_a_row_in_the_persona_s_words_is_the_first_turn_as_it_is(personas):
+    styled = {**SEED, "output": "별은 대기 덕에 반짝여요!", "original": SEED["output"]}
+    with serving(numbered) as server:
+        (row,) = talk(server, personas, [styled], turns=2).rows.to_pylist()
+        assert [len(messages) for _, messages in server.asked] == [4, 4]
+    assert contents(row) == [SEED["instruction"], styled["output"], "user 4?", "persona 4."]
+    assert row["reference"] == SEED["output"]
+
+
 def test_personas_take_turns_and_english_seeds_get_english_prompts(personas):
     seeds = [seed("Why do stars twinkle?", "Air.", language="en"), seed("Who was Caesar?", language="en")]
     with serving(numbered) as server:
