@@ -50,14 +50,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_project(path: Path, *, workdir: Path | None = None) -> Project:
-    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it is loaded.
+    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it and
+    the one of the current folder are loaded.
 
     Raises:
         UserError: no such file, not YAML, an unknown key, a value that does not fit; with its place.
     """
     content = read_yaml(path)
     folder = path.resolve().parent
-    load_env(folder)
+    load_env(path)
     try:
         project = Project.model_validate(_with_local_models(content, folder))
     except ValidationError as error:

@@ -97,8 +97,6 @@ def is_lingo_chat(content: Mapping[str, Any]) -> bool:
 def read_settings(content: Mapping[str, Any], path: Path) -> LingoChat:
     """Lingo_Chat's YAML, checked, with the keys that it names in the environment.
 
-    `.env` is taken from the current folder and then from the YAML's own; what the environment has stays.
-
     Raises:
         UserError: a key that is missing or does not fit, an unknown scoring prompt, an API key that is not there.
     """
@@ -106,8 +104,7 @@ def read_settings(content: Mapping[str, Any], path: Path) -> LingoChat:
         settings = LingoChat.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, LingoChat)}") from None
-    for folder in dict.fromkeys((Path.cwd(), path.resolve().parent)):
-        load_env(folder)
+    load_env(path)
     missing = [name for name in settings.key_variables if os.environ.get(name, "").strip() in _UNSET]
     if missing:
         raise UserError(
