@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from lingo_hitl.stages import read_dropped, read_rows
 from tests.command_line import lingo_here
-from tests.models.provider import Provider, gemini_error, gemini_text, openai_text, running
+from tests.providers import Provider, Reply, gemini_error, gemini_text, openai_text, running
 from tests.test_cli import refused
 
 PROJECT = """
@@ -138,7 +139,13 @@ def test_an_env_file_of_windows_is_read(tmp_path, provider):
 
 def test_a_full_disk_stops_the_run_and_what_was_paid_for_is_not_paid_twice(tmp_path, provider):
     seeds = [{"instruction": f"{n}번 별은 왜 빛나나요?", "output": "핵융합이에요. " * 40} for n in range(30)]
-    told = refused(generate_in_a_process(project(tmp_path, *seeds), provider, largest_file=50_000))
+
+    def long(prompt: str) -> Reply:
+        which = re.findall(r"\d+번", prompt)[-1]
+        return gemini_text(f"{'반짝 ' * 600}{which} {'별은 왜 빛나요?' if '대화를 시작하' in prompt else '별이에요.'}")
+
+    provider.reply_to = long
+    told = refused(generate_in_a_process(project(tmp_path, *seeds), provider, largest_file=120_000))
     assert "journal.sqlite: the journal cannot be written" in told and "resumes" in told
     kept, paid = calls_in_journal(tmp_path), len(provider.prompts)
     assert 0 < kept <= paid

@@ -4,8 +4,8 @@ import pytest
 
 from lingo_hitl.config import GenerateConfig
 from lingo_hitl.errors import UserError
-from tests.generation.chat_server import serving
 from tests.generation.seeds import grown, seed, table
+from tests.providers import serving
 
 SEED = seed("별이란?", "빛나는 천체입니다.")
 
@@ -41,7 +41,7 @@ def test_the_pool_the_rewrite_and_the_reference_stand_side_by_side():
     assert "#주어진 질문#:\n별이란?\n#주어진 답변#:\na on 별이란?" in prompt
     assert (row["reference"], row["seed"], row["task"]) == ("빛나는 천체입니다.", SEED["id"], "preference")
     assert outcome.report["rows"] == {"preference": 1}
-    assert outcome.report["models"]["openai/a"]["output_tokens"] == 2
+    assert outcome.report["models"]["openai/a"]["output_tokens"] == 5
 
 
 def test_english_rows_are_rewritten_with_distilabel_s_own_prompt():

@@ -6,8 +6,8 @@ from lingo_hitl.config import GenerateConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.records import GENERATED, content_id, seen_texts
-from tests.generation.chat_server import serving
 from tests.generation.seeds import grown, seed, table
+from tests.providers import serving
 
 SEED = seed("별은 왜 반짝이나요?", "대기가 흔들리기 때문입니다.")
 

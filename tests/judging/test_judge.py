@@ -11,7 +11,7 @@ from lingo_hitl.judging.judge import judge
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import GENERATED, JUDGED, identified, to_table
-from tests.generation.chat_server import serving
+from tests.providers import serving
 
 BASE = {"seed": "s", "source": "songs", "source_id": "1", "language": "ko"}
 PREFERENCE = identified(

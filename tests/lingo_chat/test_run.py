@@ -6,7 +6,7 @@ import pytest
 
 from tests.command_line import lingo_here
 from tests.lingo_chat.lingo_chat_user import KEYS, SEEDS, YAML, folder_of_a_user, generate, lines_in
-from tests.models.provider import gemini_error, gemini_text
+from tests.providers import gemini_error, gemini_text
 from tests.test_cli import refused
 
 FIELDS = {

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.provider import Provider, running
+from tests.providers import Provider, running
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"

@@ -6,7 +6,7 @@ from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.session import Session
-from tests.models.provider import Provider, gemini_error, gemini_text, over_limit
+from tests.providers import Provider, gemini_error, gemini_text, over_limit
 
 SECRET, OTHER = "AIzaSecretOne", "AIzaSecretTwo"
 BAD_KEY = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "x"}
@@ -43,7 +43,7 @@ def test_what_is_asked_arrives_in_gemini_s_own_form(provider):
         {"role": "user", "content": "별은?"},
     ]
     [[said]] = model.complete([conversation])
-    assert (said.text, said.input_tokens, said.output_tokens) == ("answer to 별은?", 7, 3)
+    assert (said.text, said.input_tokens, said.output_tokens) == ("answer to 별은?", 14, 6)
     [body] = provider.bodies
     assert body["systemInstruction"]["parts"] == [{"text": "한국어로 답하라"}]
     assert [c["role"] for c in body["contents"]] == ["user", "model", "user"]

@@ -7,7 +7,7 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.loop import submit
 from lingo_hitl.models.session import Session
-from tests.models.provider import Provider, openai_text
+from tests.providers import Provider, openai_text
 
 SECRET = "sk-verysecret"
 
@@ -26,7 +26,7 @@ def only(model, *prompts):
 def test_answers_come_in_the_order_of_the_questions(provider):
     said = only(openai(provider, temperature=0.2, max_new_tokens=50), "a", "b", "a")
     assert [c.text for c in said] == ["answer to a", "answer to b", "answer to a"]
-    assert (said[0].input_tokens, said[0].output_tokens, said[0].finish) == (5, 2, "stop")
+    assert (said[0].input_tokens, said[0].output_tokens, said[0].finish) == (1, 4, "stop")
     assert sorted(provider.prompts) == ["a", "b"]
     assert provider.bodies[0]["max_tokens"] == 50 and provider.bodies[0]["temperature"] == 0.2
 

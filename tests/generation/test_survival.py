@@ -1,0 +1,171 @@
+"""Runs of `lingo-hitl generate` that are killed: what was paid for is paid for once, and nothing is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.providers import PASSING, Call, Faults, Latency, Provider, running, speak
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS, DIALOGUES = 20, 200
+CALLS = 4 * DIALOGUES  # a question, its answer, the next question, its answer
+KEYS = ["FIRST_GEMINI_API_KEY", "SECOND_GEMINI_API_KEY"]
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """As quick as a test needs it, with a straggler here and there and every fault that passes at once."""
+    latency = Latency(0.002, 0.04, stragglers=0.02, straggler_s=0.3)
+    faults = Faults.spread(0.02, tuple(fault for fault in PASSING if fault != "stall"))
+    with running(Provider(speak=speak, latency=latency, faults=faults)) as served:
+        yield served
+
+
+@pytest.fixture
+def environment(provider) -> dict[str, str]:
+    return {
+        **os.environ,
+        **{name: f"secret-of-{name}" for name in KEYS},
+        "GEMINI_API_ENDPOINT": provider.url,
+        "NO_PROXY": "127.0.0.1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def project(folder: Path) -> Path:
+    """A project of 200 dialogues of two turns."""
+    with (folder / "seeds.jsonl").open("w", encoding="utf-8") as seeds:
+        for n in range(DIALOGUES):
+            row = {"instruction": f"별 {n}번은 왜 반짝이나요?", "output": f"대기가 {n}번 흔들리기 때문입니다."}
+            print(json.dumps(row, ensure_ascii=False), file=seeds)
+    model = {"model": "gemini/gemini-2.0-flash", "api_key_env": KEYS}
+    dialogue = {"user": model, "assistant": {**model, "temperature": 0.15}, "target_turns": 2}
+    content = {"project": "survival", "corpus": [{"path": "seeds.jsonl"}], "generate": {"dialogue": dialogue}}
+    path = folder / "project.yaml"
+    path.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
+    return path
+
+
+class Runs:
+    """Runs of the command, each in a process that was forked from one that has imported everything."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def start(self, *words: str) -> int:
+        """The file descriptor of the process that runs `lingo-hitl WORDS`; it is readable once that has ended."""
+        assert self._process.stdin and self._process.stdout
+        print(*words, file=self._process.stdin, flush=True)
+        return os.pidfd_open(int(self._process.stdout.readline()))
+
+
+@contextmanager
+def forked(environment: dict[str, str]) -> Iterator[Runs]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.generation.forked_runs"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        yield Runs(process)
+
+
+def ended(run: int, within_s: float = 60) -> bool:
+    readable, _, _ = select.select([run], [], [], within_s)
+    return bool(readable)
+
+
+def texts_in(journal: Path) -> set[str]:
+    """What has been said and is on disk, read as the next run would read it; nothing before there is a journal."""
+    if not journal.exists():
+        return set()
+    with closing(sqlite3.connect(journal)) as kept:
+        if not kept.execute("SELECT count(*) FROM sqlite_master WHERE name = 'completions'").fetchone()[0]:
+            return set()
+        return {text for (text,) in kept.execute("SELECT text FROM completions WHERE text IS NOT NULL")}
+
+
+def paid_twice(calls: list[Call], kept: set[str], later: list[Call]) -> list[str]:
+    """Questions of `later` whose answers had been among `kept`, the texts on disk."""
+    done = {call.digest for call in calls if call.said in kept}
+    return [call.prompt for call in later if call.digest in done]
+
+
+def used_by(calls: list[Call]) -> set[str]:
+    """Answers that these calls show to the model again, as turns of a dialogue so far."""
+    said = {call.said for call in calls}
+    return said & {message["content"] for call in calls for message in call.messages}
+
+
+def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same_rows(provider, environment, tmp_path):
+    config, chance = project(tmp_path), random.Random(4)
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    words = ["generate", str(config), "--workdir"]
+    with forked(environment) as runs:
+        run = runs.start(*words, str(whole))
+        assert ended(run)
+        os.close(run)
+        first = len(provider.calls)
+        assert len({call.digest for call in provider.calls}) == CALLS
+        assert len({call.said for call in provider.calls if call.said}) == CALLS, "a text stands for its question"
+        provider.faults.asked.clear()  # the second project meets the same faults
+
+        lives, kept = [first], []
+        for _ in range(KILLS):
+            run = runs.start(*words, str(torn))
+            until = provider.count + chance.randint(0, 2 * CALLS // KILLS)
+            assert provider.wait_until(lambda it, until=until: it.count >= until)
+            assert not ended(run, within_s=0), "the work is not done before the last kill"
+            signal.pidfd_send_signal(run, signal.SIGKILL)
+            assert ended(run)
+            os.close(run)
+            assert provider.wait_until(lambda it: it.connections == 0), "what was on its way has arrived"
+            lives.append(len(provider.calls))
+            kept.append(texts_in(torn / "journal.sqlite"))
+    assert len(kept[-1]) > CALLS / 4 and not (torn / "generate").exists(), "the kills fell into the work"
+    last = subprocess.run(
+        [sys.executable, "-m", "lingo_hitl.cli", *words, str(torn)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert last.returncode == 0, last.stderr
+    lives.append(len(provider.calls))
+
+    kept.append(texts_in(torn / "journal.sqlite"))
+    assert len(kept[-1]) == CALLS
+
+    calls = provider.calls
+    for (start, stop), texts in zip(pairwise(lives), kept, strict=True):
+        life = calls[start:stop]
+        assert not paid_twice(calls[first:stop], texts, calls[stop:])
+        assert used_by(life) <= texts, "what a later turn builds on is on disk"
+        answered: set[str] = set()
+        for call in life:
+            assert call.digest not in answered, "twice in one life"
+            if call.said and call.answered:
+                answered.add(call.digest)
+    assert all(before <= after for before, after in pairwise(kept)), "nothing that was on disk is lost"
+    assert (torn / "generate" / "rows.parquet").read_bytes() == (whole / "generate" / "rows.parquet").read_bytes()
+    assert pq.read_metadata(torn / "generate" / "rows.parquet").num_rows == DIALOGUES
+    for file in torn.rglob("*"):
+        assert not file.is_file() or b"secret-of-" not in file.read_bytes()
