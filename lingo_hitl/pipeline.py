@@ -47,6 +47,7 @@ def read_corpora(project: Project) -> Manifest:
 def generate(project: Project) -> Manifest:
     """Read the corpora, then write dialogues, completions and instructions from them."""
     from lingo_hitl.generation.generate import generate as stage
+    from lingo_hitl.generation.prompts import prompt_hashes
     from lingo_hitl.models.journal import Journal
     from lingo_hitl.models.session import Session
 
@@ -55,6 +56,7 @@ def generate(project: Project) -> Manifest:
     if dialogue := project.generate.dialogue:
         personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
         inputs["personas"] = file_sha256(personas) if personas.is_file() else "absent"
+        inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
         file = project.workdir / ".generate.rows"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.config import DialogueConfig
 from lingo_hitl.generation.personas import Persona, choose, load_personas
+from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
 from lingo_hitl.models.flow import Flow, Step, Work, load
 from lingo_hitl.models.session import Session
@@ -76,12 +77,14 @@ class Converse(Step):
     config: DialogueConfig
 
     def start(self, session: Session) -> Work:
-        from lingo_hitl.generation.agents import PersonaAgent, UserAgent
+        from lingo_hitl.generation.agents import PROMPTS, PersonaAgent, UserAgent
 
         config = self.config
         personas = load_personas(config.personas)
-        user = alone(UserAgent, session.llm(config.user))
-        assistant = alone(PersonaAgent, session.llm(config.assistant))
+        if config.prompts:
+            check_prompts(config.prompts, PROMPTS, key="dialogue.prompts")
+        user = alone(UserAgent, session.llm(config.user), prompts=config.prompts)
+        assistant = alone(PersonaAgent, session.llm(config.assistant), prompts=config.prompts)
 
         async def converse(row: Row) -> Row:
             talk = Talk(row, personas[row["persona"]])

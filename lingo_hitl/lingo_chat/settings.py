@@ -38,7 +38,7 @@ class _Part(BaseModel):
 
 
 class MultiturnGeneration(_Part):
-    """Who talks, and for how long; `personas` is ours: a file of one's own characters."""
+    """Who talks, and for how long; the last two are ours: characters and prompts of one's own."""
 
     key_list: list[Annotated[str, AfterValidator(_key_name)]] = Field(min_length=1)
     model_name: str = Field(min_length=1)
@@ -46,6 +46,7 @@ class MultiturnGeneration(_Part):
     use_answer_prefix: bool = False
     target_turn: int = Field(ge=1, le=50)
     personas: str = "sample"
+    prompts: str | None = None
 
 
 class JsonFiles(_Part):
@@ -149,6 +150,7 @@ def as_project(settings: LingoChat, path: Path, *, workdir: Path | None = None) 
                 user=LLMSpec(**model, **drawn, temperature=0.5),
                 assistant=LLMSpec(**model, **drawn, temperature=0.15),
                 personas=personas,
+                prompts=str(_here(talk.prompts)) if talk.prompts else None,
                 persona=[talk.persona_name],
                 target_turns=talk.target_turn,
             )

@@ -99,6 +99,21 @@ def test_an_unknown_persona_is_one_line_and_nobody_is_asked(tmp_path, provider):
     assert provider.prompts == []
 
 
+def test_a_prompt_without_its_placeholder_is_one_line_and_nobody_is_asked(tmp_path, provider):
+    own = tmp_path / "mine" / "ko" / "opening.md"
+    own.parent.mkdir(parents=True)
+    own.write_text("물어라!", encoding="utf-8")
+    project(tmp_path, yaml=PROJECT.replace("target_turns: 1", "target_turns: 1, prompts: mine"))
+    told = refused(generate(tmp_path, provider))
+    assert "mine/ko/opening.md: placeholder {{ question }} is missing" in told
+    assert provider.prompts == []
+    own.write_text("대화를 시작하라: {{ question }}", encoding="utf-8")
+    assert generate(tmp_path, provider).returncode == 0
+    assert provider.prompts[0] == "대화를 시작하라: 별은 왜 빛나나요?"
+    own.write_text("이제 대화를 시작하라: {{ question }}", encoding="utf-8")
+    assert "done before" not in generate(tmp_path, provider).stdout
+
+
 def test_a_model_that_does_not_exist_is_one_line(tmp_path, provider):
     provider.reply_to = lambda prompt: gemini_error(404, "NOT_FOUND", "models/talks is not found")
     told = refused(generate(project(tmp_path), provider))
