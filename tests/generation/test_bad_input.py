@@ -145,6 +145,12 @@ def test_an_env_file_that_cannot_be_read_is_one_line(tmp_path, provider, make, s
     assert ".env: " in told and says in told and "very-secret-key" not in told
 
 
+def test_an_env_file_without_permission_is_one_line(tmp_path, provider):
+    env = project(tmp_path) / ".env"
+    env.touch(mode=0)
+    assert f"{env}: cannot be read (Permission denied)" in refused(generate_in_a_process(tmp_path, provider))
+
+
 def test_an_env_file_of_windows_is_read(tmp_path, provider):
     (project(tmp_path) / ".env").write_bytes(b"\xef\xbb\xbfGEMINI_API_KEY=from-the-file\r\n")
     there = {name: value for name, value in environment(provider).items() if name != "GEMINI_API_KEY"}
