@@ -13,6 +13,7 @@ import yaml
 from lingo_hitl import pipeline
 from lingo_hitl.config import Project, only_task
 from lingo_hitl.generation.dialogue import cast_personas
+from lingo_hitl.judging.families import same_family_warnings
 from lingo_hitl.lingo_chat.day_files import DayFile
 from lingo_hitl.lingo_chat.lines import dialogue_line, post_processed
 from lingo_hitl.lingo_chat.scored import scored_dialogues
@@ -67,7 +68,8 @@ def run(
     _write_project(project, path)
     if unused := settings.not_used():
         say(f"Read and not used: {', '.join(unused)}.")
-    say(f"Note: {settings.multiturn_generation.model_name} scores its own dialogues: models favour what they wrote.")
+    for warning in same_family_warnings(project.generate, project.judge):
+        say(f"Note: {warning}.")
     files = settings.files
     with DayFile(_folder(files.jsonl_save_dir), began) as raw, DayFile(_folder(files.filtered_save_dir), began) as good:
         try:
@@ -89,7 +91,7 @@ def run(
 
 def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile) -> Outcome:
     """All dialogues with their scores: the stage's rows, and the lines of both files."""
-    talk, judge = project.generate.dialogue, project.judge.judges[0]
+    talk = project.generate.dialogue
     assert talk is not None  # as_project made it so
     seeds = read_rows(project.workdir, "corpus")
     rows = cast_personas(_each(seeds), talk)
@@ -100,21 +102,20 @@ def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile
         RowFile(project.workdir / f".{STAGE}.rows", SCORED) as out,
     ):
         session = Session(journal, quotas=project.quotas)
-        flow = scored_dialogues(talk, judge)
+        flow = scored_dialogues(talk, project.judge)
         for row in run_flow(flow, rows, session, what="dialogues", total=seeds.num_rows):
             if row["lost"] is not None:
                 lost.append(row["lost"])
                 continue
-            verdict, grown = row["verdict"], row["dialogue"]
-            feedback = verdict.fault if verdict.rating is None else verdict.rationale
-            line = dialogue_line(grown, verdict.rating, feedback, row["url"])
+            grown, score = row["dialogue"], row["score"]
+            line = dialogue_line(grown, score, row["feedback"], row["url"])
             out.add({**{name: line.get(name) for name in SCORED.names}, "id": grown["id"], "seed": grown["seed"]})
             if row["passing"]:
                 # It may come out otherwise the next time: then the files would have it twice.
                 waiting += 1
                 continue
             raw.add(line)
-            if verdict.rating is not None and verdict.rating >= settings.scoring.score_threshold:
+            if score is not None and score >= settings.scoring.score_threshold:
                 good.add(post_processed(line))
         report = {"models": session.tally.models(), "keys": session.tally.keys(), "waiting": waiting}
         return Outcome(out.close(), lost, report, unfinished=session.tally.failed > 0)

@@ -155,7 +155,8 @@ def as_project(settings: LingoChat, path: Path, *, workdir: Path | None = None) 
                 target_turns=talk.target_turn,
             )
         ),
-        judge=JudgeConfig(judges=[LLMSpec(**model, temperature=0.0)]),
+        # Lingo_Chat scores with the model that writes: it is said, and does not stop the run.
+        judge=JudgeConfig(judges=[LLMSpec(**model, temperature=0.0)], same_family="allowed"),
     )
 
 

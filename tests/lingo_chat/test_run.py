@@ -123,7 +123,8 @@ def test_its_dialogues_go_on_as_a_project_and_nothing_is_asked_twice(tmp_path, p
 
 def test_a_dialogue_without_a_score_is_kept_in_the_raw_file_alone(tmp_path, provider):
     talk = provider.reply_to
-    provider.reply_to = lambda prompt: gemini_text("점수: 10\n근거: 훌륭.") if "점수" in prompt else talk(prompt)
+    ten = gemini_text("점수: 10\n근거: 훌륭.")
+    provider.reply_to = lambda prompt: ten if "점수" in prompt or "쓸 수 없습니다" in prompt else talk(prompt)
     ran = generate(folder_of_a_user(tmp_path, SEEDS[:1]), provider)
     assert ran.returncode == 0, ran.stderr
     (line,) = lines_in(tmp_path / "data" / "synt_raw")
