@@ -133,6 +133,7 @@ class DialogueConfig(Seeds):
     personas: str = "sample"  # a personas.yaml, or the shipped ones
     persona: list[str] | None = None  # names to take turns; all where absent
     use_answer_prefix: bool = False  # a prefix of the persona's opens the first answer, a suffix closes the others
+    prompts: str | None = None  # a folder of prompts that go before the shipped ones, such as ko/persona_agent.md
     target_turns: int = Field(3, ge=1, le=50)  # one turn: a question and its answer
     opening_temperature: float = Field(0.4, ge=0, le=2)  # of the user, who rewrites the seed's question
     first_answer_temperature: float = Field(0.2, ge=0, le=2)  # of the assistant, who has the seed's answer in view

@@ -31,21 +31,30 @@ if TYPE_CHECKING:
     from lingo_hitl.release.release import ReleaseReport
 
 
-def generate(project: Project) -> Manifest:
-    """Read the corpora, then write dialogues, completions and instructions from them."""
+def read_corpora(project: Project) -> Manifest:
+    """Read the corpora into one table of seeds."""
     from lingo_hitl.corpus.seeds import corpus_hashes, read_corpus
-    from lingo_hitl.generation.generate import generate as stage
-    from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
-    run_stage(
+    return run_stage(
         "corpus",
         lambda: read_corpus(project.corpus),
         workdir=project.workdir,
         config={"project": project.project, "corpus": list(project.corpus)},
         inputs=corpus_hashes(project.corpus),
     )
+
+
+def generate(project: Project) -> Manifest:
+    """Read the corpora, then write dialogues, completions and instructions from them."""
+    from lingo_hitl.generation.generate import generate as stage
+    from lingo_hitl.generation.prompts import prompt_hashes
+    from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
+
+    read_corpora(project)
     inputs = {**_input(project, stage.needs), **_personas(project)}
+    if dialogue := project.generate.dialogue:
+        inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
         file = project.workdir / ".generate.rows"
