@@ -49,6 +49,7 @@ class Provider:
         faults, latency: as named.
         out: where each call is written down as it arrives and as its reply is sent, one JSON list a line:
             ["arrived", number, seconds, key, digest], ["sent", number, seconds, status, fault].
+        bodies_out: where the body of each call is written down, one JSON object a line.
         remember: keep every call in `calls`; without it memory does not grow.
     """
 
@@ -62,6 +63,7 @@ class Provider:
     faults: Faults = field(default_factory=Faults)
     latency: Latency = field(default_factory=Latency)
     out: IO[str] | None = None
+    bodies_out: IO[str] | None = None
     remember: bool = True
     calls: list[Call] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
@@ -116,6 +118,8 @@ class Provider:
             self.changed.notify_all()
         digest = call.digest
         self._write("arrived", call.number, call.arrived, call.key, digest)
+        if self.bodies_out is not None:
+            self.bodies_out.write(json.dumps(call.body) + "\n")
         fault, chance = self.faults.meet(digest)
         refusal = self._refusal(call)
         if refusal is None:
