@@ -54,6 +54,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Quota(Section):
+    """What one API key may be used for, for each model; no limit where absent."""
+
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: int | None = Field(None, ge=1)  # of the prompts
+    requests_per_day: int | None = Field(None, ge=1)  # in any 24 hours
+
+
 class LLMSpec(Section):
     """A language model and how it samples. In YAML either this mapping or just the model's name.
 
@@ -124,6 +132,8 @@ class DialogueConfig(Seeds):
     personas: str = "sample"  # a personas.yaml, or the shipped ones
     persona: list[str] | None = None  # names to take turns; all where absent
     target_turns: int = Field(3, ge=1, le=50)  # one turn: a question and its answer
+    opening_temperature: float = Field(0.4, ge=0, le=2)  # of the user, who rewrites the seed's question
+    first_answer_temperature: float = Field(0.2, ge=0, le=2)  # of the assistant, who has the seed's answer in view
 
 
 class Evolve(Section):
@@ -137,6 +147,8 @@ class PreferenceConfig(Seeds):
     """Several completions of one prompt, from a pool of models."""
 
     pool: list[LLM] = Field(min_length=1, max_length=4)
+    near_copy: float = Field(0.9, gt=0, le=1)  # similarity from which two completions count as copies; 1: only the same
+    resamples: int = Field(2, ge=0, le=10)  # how often a copy is asked for again
     evolve: Evolve | None = None
     include_reference: bool = False  # the corpus's own output joins the completions
 
@@ -254,6 +266,7 @@ class Project(Section):
     corpus: list[Corpus] = Field(min_length=1)
     generate: GenerateConfig = GenerateConfig(instruction=InstructionConfig())  # rows as they are
     judge: JudgeConfig = JudgeConfig()
+    quotas: dict[VariableName, Quota] = {}  # by the variable that holds the key
     map: MapConfig = MapConfig()
     argilla: ArgillaConfig = ArgillaConfig()
     push: PushConfig = PushConfig()

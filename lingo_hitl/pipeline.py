@@ -18,8 +18,9 @@ import pyarrow as pa
 from lingo_hitl.config import Project
 from lingo_hitl.errors import UserError
 from lingo_hitl.ledger import Ledger
+from lingo_hitl.records import GENERATED
 from lingo_hitl.sample import PERSONAS
-from lingo_hitl.stages import Manifest, Outcome, file_sha256, read_dropped, read_manifest, read_rows, run_stage
+from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_dropped, read_manifest, read_rows, run_stage
 
 BEFORE = ("corpus", "generate", "judge", "map", "sync", "curate")
 """The stages that others build on."""
@@ -35,6 +36,7 @@ def generate(project: Project) -> Manifest:
     from lingo_hitl.corpus.seeds import corpus_hashes, read_corpus
     from lingo_hitl.generation.generate import generate as stage
     from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
 
     run_stage(
         "corpus",
@@ -49,9 +51,9 @@ def generate(project: Project) -> Manifest:
         inputs["personas"] = file_sha256(personas) if personas.is_file() else "absent"
 
     def work(rows: pa.Table) -> Outcome:
-        with Journal(project.workdir / "journal.sqlite") as journal:
-            outcome = stage(rows, project.generate, journal=journal)
-            return replace(outcome, unfinished=journal.unkept > 0)
+        file = project.workdir / ".generate.rows"
+        with Journal(project.workdir / "journal.sqlite") as journal, RowFile(file, GENERATED) as out:
+            return stage(rows, project.generate, session=Session(journal, quotas=project.quotas), out=out)
 
     return _run(project, "generate", stage.needs, work, project.generate, inputs)
 
@@ -60,11 +62,13 @@ def judge(project: Project) -> Manifest:
     """Rate the texts with the project's judges."""
     from lingo_hitl.judging.judge import judge as stage
     from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
 
     def work(rows: pa.Table) -> Outcome:
         with Journal(project.workdir / "journal.sqlite") as journal:
-            outcome = stage(rows, project.judge, journal=journal)
-            return replace(outcome, unfinished=journal.unkept > 0)
+            session = Session(journal, quotas=project.quotas)
+            outcome = stage(rows, project.judge, session=session)
+            return replace(outcome, unfinished=session.tally.failed > 0)
 
     return _run(project, "judge", stage.needs, work, project.judge)
 

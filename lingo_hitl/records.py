@@ -48,6 +48,7 @@ GENERATED = pa.schema(
         ("messages", MESSAGES),  # dialogue: user and assistant in turn; else null
         ("completions", pa.list_(pa.string())),  # preference: 2 to 4 texts; else null
         ("models", pa.list_(pa.string())),  # who wrote each text that is judged (see `judged_texts`)
+        ("parents", pa.list_(pa.int32())),  # preference: of which completion each is a rewrite; else null
         ("persona", pa.string()),  # dialogue: name of the persona; else null
     ]
 )

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,6 +43,9 @@ VERSIONED = (
     "kiwipiepy",
 )
 
+ROWS_IN_GROUP = 500
+"""Rows that `RowFile` holds in memory."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -54,6 +57,41 @@ class Outcome:
     rows_in: int | None = None  # where it is not the rows and the dropped rows together
     unfinished: bool = False  # something failed that may not fail again: the next run does the stage anew
     files: Mapping[str, Path] = field(default_factory=dict)  # by the name that each gets in the folder; linked there
+
+
+class RowFile:
+    """Rows on their way into a Parquet file, some at a time, so that they need not be in memory at once."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path, self.schema = path, schema
+        self.rows = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._waiting: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        """Write a row, sooner or later."""
+        self._waiting.append(row)
+        self.rows += 1
+        if len(self._waiting) >= ROWS_IN_GROUP:
+            self._flush()
+
+    def close(self) -> Path:
+        """Write the rest; the file is whole then."""
+        self._flush()
+        self._writer.close()
+        return self.path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(to_table(self._waiting, self.schema))
+            self._waiting = []
 
 
 @dataclass(frozen=True)

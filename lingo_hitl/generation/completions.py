@@ -1,69 +1,44 @@
 """Several completions of one prompt: a pool of models, one rewrite, and where asked for the corpus's own output.
 
-    load >> [answer(model) for model in pool] >> group >> evolve
+    load >> [answer(model) for model in pool] >> group >> apart >> evolve
 
-Two completions of a prompt are never the same text: a model that says what stands there already is asked
-for up to two more samples, and left out where it says it again.
+Two completions of a prompt are never near-copies of each other: whoever says what stands there already is
+asked for other samples, and left out where it says it again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-from distilabel.steps.tasks import EvolQuality, TextGeneration
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lingo_hitl.config import Evolve, LLMSpec, PreferenceConfig
 from lingo_hitl.errors import UserError
-from lingo_hitl.generation.prompts import render
-from lingo_hitl.generation.replies import alone, ask, same_text
-from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.llm import load_llm
+from lingo_hitl.generation.replies import Reply, alone, ask, same_text
+from lingo_hitl.models.flow import Flow, Plain, Step, Work, load
+from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row, dropped, identified
+
+if TYPE_CHECKING:
+    from distilabel.steps.tasks.base import Task
 
 MOST = 4  # completions of one prompt; the labelling template has no more fields
 REFERENCE = "reference"  # who wrote the corpus's own output
-METHODS_KO = (
-    "답변이 사용자에게 더 도움이 되게 하세요.",
-    "답변이 #주어진 질문#에 더 잘 맞게 하세요.",
-    "답변을 더 깊이 있게 하세요.",
-    "답변을 더 창의적으로 하세요.",
-    "답변을 더 자세하게 하세요.",
-)
-"""Deita's five methods of rewriting (Liu et al., 2024), which distilabel's EvolQuality has in English."""
+GRAM = 3  # characters; what near-copies share
+COPY = "a near-copy of another completion"
 
 
-@dataclass
-class Prompt:
-    """A seed with the completions it has so far, and who wrote each."""
+def preference(config: PreferenceConfig) -> Flow:
+    """From a corpus row to its completions: adds `written` (each a text, its model, its parent) and `faults`.
 
-    seed: Row
-    texts: list[str] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-    def view(self) -> dict[str, Any]:
-        """What TextGeneration takes, and what a reply is held against."""
-        return {"instruction": self.seed["instruction"], "texts": list(self.texts)}
-
-    def add(self, text: str, model: str) -> None:
-        self.texts.append(text)
-        self.models.append(model)
-
-
-class Rewrite(EvolQuality):
-    """distilabel's EvolQuality with a method that depends on the texts alone, not on their place in a batch."""
-
-    def _apply_random_mutation(self, instruction: str, response: str) -> str:
-        seed = hashlib.blake2b(f"{instruction}\0{response}".encode("utf-8", "replace")).digest()
-        name = random.Random(seed).choice(self.mutation_templates_names)
-        before, _, after = self.mutation_templates[name].partition("<PROMPT>")
-        # Not str.replace one after the other: an instruction may itself speak of <RESPONSE>.
-        between, _, end = after.partition("<RESPONSE>")
-        return f"{before}{instruction}{between}{response}{end}"
+    Raises:
+        UserError: the rows could never have 2 to 4 completions.
+    """
+    check_size(config)
+    flow = load >> [Answer(n, spec) for n, spec in enumerate(config.pool)] >> Group(config.include_reference)
+    flow = flow >> Apart(tuple(config.pool), config.near_copy, config.resamples)
+    return flow >> Rewritten(config.evolve, config.near_copy, config.resamples) if config.evolve else flow
 
 
 def check_size(config: PreferenceConfig) -> None:
@@ -80,107 +55,166 @@ def check_size(config: PreferenceConfig) -> None:
         )
 
 
-def complete(
-    seeds: Sequence[Row], config: PreferenceConfig, *, journal: Journal
-) -> tuple[list[Row], list[Row], dict[str, int]]:
-    """Rows of task "preference", dropped seeds, and how many completions were left out as the same.
+@dataclass(frozen=True)
+class Answer(Step):
+    """One model answers the prompt; adds `answer_<n>`."""
+
+    n: int
+    spec: LLMSpec
+
+    def start(self, session: Session) -> Work:
+        task = _text_generation(self.spec, session)
+
+        async def answer(row: Row) -> Row:
+            reply = await ask(task, row, refuse=_refuse)
+            return {f"answer_{self.n}": {"text": reply.text, "model": self.spec.label, "fault": reply.fault}}
+
+        return answer
+
+
+@dataclass(frozen=True)
+class Group(Step):
+    """What the pool said, in one list, after the corpus's own output where that joins in."""
+
+    include_reference: bool
+
+    def start(self, session: Session) -> Work:
+        return Plain(self._group).start(session)
+
+    def _group(self, row: Row) -> Row:
+        answers = [row[name] for name in sorted(name for name in row if name.startswith("answer_"))]
+        written = [{"text": a["text"], "model": a["model"], "parent": None, "pool": n} for n, a in enumerate(answers)]
+        if self.include_reference and row["output"]:
+            written.insert(0, {"text": row["output"], "model": REFERENCE, "parent": None, "pool": None})
+        faults = [f"{a['model']}: {a['fault']}" for a in answers if a["text"] is None]
+        return {"written": [w for w in written if w["text"] is not None], "faults": faults}
+
+
+@dataclass(frozen=True)
+class Apart(Step):
+    """Whoever wrote a near-copy of a completion before it is asked for other samples, or left out."""
+
+    pool: tuple[LLMSpec, ...]
+    near_copy: float
+    resamples: int
+
+    def start(self, session: Session) -> Work:
+        tasks = [_text_generation(spec, session) for spec in self.pool]
+
+        async def apart(row: Row) -> Row:
+            kept: list[Row] = []
+            faults = list(row["faults"])
+            for one in row["written"]:
+                if one["pool"] is None or not _is_copy(one["text"], kept, self.near_copy):
+                    kept.append(one)
+                    continue
+                reply = await self._again(tasks[one["pool"]], row, kept)
+                if reply.text is None:
+                    faults.append(f"{one['model']}: {reply.fault}")
+                else:
+                    kept.append({**one, "text": reply.text})
+            return {"written": kept, "faults": faults}
+
+        return apart
+
+    async def _again(self, task: Task, row: Row, kept: Sequence[Row]) -> Reply:
+        def refuse(view: Row, text: str) -> str | None:
+            return COPY if _is_copy(text, kept, self.near_copy) else _refuse(view, text)
+
+        if task.llm.spec.temperature == 0 or not self.resamples:
+            return Reply(None, COPY)
+        # Sample 0 is what stands there; others that were refused on the way come again from the journal.
+        return await ask(task, row, refuse=refuse, first_sample=1, samples=self.resamples)
+
+
+@dataclass(frozen=True)
+class Rewritten(Step):
+    """EvolQuality: the first completion by a model, rewritten `times` times; the last joins with its parent named."""
+
+    config: Evolve
+    near_copy: float
+    resamples: int
+
+    def start(self, session: Session) -> Work:
+        from lingo_hitl.generation.rewrite import Rewrite
+
+        task = alone(Rewrite, session.llm(self.config.llm))
+        label = f"{self.config.llm.label}+evolquality"
+
+        async def evolve(row: Row) -> Row:
+            parent = next((place for place, w in enumerate(row["written"]) if w["model"] != REFERENCE), None)
+            if parent is None:
+                return {}
+            text = row["written"][parent]["text"]
+            for _ in range(self.config.times):
+                reply = await ask(task, {**row, "response": text}, refuse=self._refuse, samples=1 + self.resamples)
+                if reply.text is None:
+                    return {"faults": [*row["faults"], f"{label}: {reply.fault}"]}
+                text = reply.text
+            rewrite = {"text": text, "model": label, "parent": row["written"][parent]["text"], "pool": None}
+            return {"written": [*row["written"], rewrite]}
+
+        return evolve
+
+    def _refuse(self, view: Row, text: str) -> str | None:
+        if any(mark in text.lower() for mark in ("#given ", "#rewritten ", "#주어진 ", "#고친 ")):
+            return "repeats the rewriting prompt"
+        return COPY if _is_copy(text, view["written"], self.near_copy) else _refuse(view, text)
+
+
+def finished(row: Row) -> tuple[Row | None, Row | None, int]:
+    """A row of task "preference" or a dropped one, and how many completions were left out.
 
     The order of a row's completions is that of a hash of their texts, so that place says nothing about
-    the model; `models` tells who wrote each.
-
-    Raises:
-        UserError: a model that cannot be had.
+    the model; `models` tells who wrote each, `parents` which other one it is a rewrite of.
     """
-    prompts = [Prompt(seed) for seed in seeds]
-    if config.include_reference:
-        for prompt in prompts:
-            if prompt.seed["output"]:
-                prompt.add(prompt.seed["output"], REFERENCE)
-    for spec in config.pool:
-        _answer(prompts, spec, journal)
-    if config.evolve:
-        _evolve(prompts, config.evolve, journal)
-    return _grouped(prompts)
+    written = sorted(row["written"], key=lambda one: _place(row, one["text"]))
+    texts = [one["text"] for one in written]
+    grown = {
+        "task": "preference",
+        "seed": row["id"],
+        **{key: row[key] for key in ("source", "source_id", "language", "instruction")},
+        "reference": row["output"] or None,
+        "completions": texts,
+        "models": [one["model"] for one in written],
+        "parents": [texts.index(one["parent"]) if one["parent"] in texts else None for one in written],
+    }
+    if len(written) < 2:
+        why = f" ({row['faults'][-1]})" if row["faults"] else ""
+        reason = f"fewer than 2 different completions{why}"
+        return None, dropped({**grown, "id": row["id"]}, reason), len(row["faults"])
+    return identified(grown), None, len(row["faults"])
 
 
-def _answer(prompts: Sequence[Prompt], spec: LLMSpec, journal: Journal) -> None:
-    """Each prompt answered by one model."""
-    task = alone(TextGeneration, load_llm(spec, journal=journal))
-    replies = ask(task, [prompt.view() for prompt in prompts], what=spec.label, refuse=_refuse)
-    for prompt, reply in zip(prompts, replies, strict=True):
-        if reply.text is None:
-            prompt.faults.append(f"{spec.label}: {reply.fault}")
-        else:
-            prompt.add(reply.text, spec.label)
+def similarity(one: str, other: str) -> float:
+    """How alike two texts are, 0 to 1: the Jaccard similarity of their character 3-grams, white space and case aside.
+
+    (Broder, 1997.) Texts too short for that are alike only where they are the same.
+    """
+    if same_text(one, other):
+        return 1.0
+    a, b = _grams(one), _grams(other)
+    return len(a & b) / len(a | b) if a and b else 0.0
 
 
-def _evolve(prompts: Sequence[Prompt], config: Evolve, journal: Journal) -> None:
-    """Each prompt's first completion by a model, rewritten `times` times; the last rewrite joins the others."""
-    llm = load_llm(config.llm, journal=journal)
-    label = f"{config.llm.label}+evolquality"
-    for language in ("ko", "en"):
-        templates = {"mutation_templates": _templates_ko()} if language == "ko" else {}
-        task = alone(Rewrite, llm, num_evolutions=1, **templates)
-        origins = {
-            i: next((t for t, m in zip(p.texts, p.models, strict=True) if m != REFERENCE), None)
-            for i, p in enumerate(prompts)
-            if p.seed["language"] == language
-        }
-        current = {i: text for i, text in origins.items() if text is not None}
-        for _ in range(config.times):
-            going_on = list(current)
-            rows = [{**prompts[i].view(), "response": current[i]} for i in going_on]
-            replies = ask(task, rows, what=label, refuse=_refuse_rewrite, column="evolved_response")
-            for i, reply in zip(going_on, replies, strict=True):
-                if reply.text is None:
-                    prompts[i].faults.append(f"{label}: {reply.fault}")
-                    del current[i]
-                else:
-                    current[i] = reply.text
-        for i, text in current.items():
-            prompts[i].add(text, label)
+def _grams(text: str) -> set[str]:
+    bare = "".join(text.casefold().split())
+    return {bare[i : i + GRAM] for i in range(len(bare) - GRAM + 1)}
 
 
-def _refuse(view: dict[str, Any], text: str) -> str | None:
-    if same_text(text, view["instruction"]):
-        return "only repeats the prompt"
-    if any(same_text(text, other) for other in view["texts"]):
-        return "the same text as another completion"
-    return None
+def _is_copy(text: str, others: Sequence[Row], limit: float) -> bool:
+    return any(same_text(text, other["text"]) or similarity(text, other["text"]) >= limit for other in others)
 
 
-def _refuse_rewrite(view: dict[str, Any], text: str) -> str | None:
-    if any(mark in text.lower() for mark in ("#given ", "#rewritten ", "#주어진 ", "#고친 ")):
-        return "repeats the rewriting prompt"
-    return _refuse(view, text)
+def _text_generation(spec: LLMSpec, session: Session) -> Task:
+    from distilabel.steps.tasks import TextGeneration
+
+    return alone(TextGeneration, session.llm(spec))
 
 
-def _templates_ko() -> dict[str, str]:
-    package = "lingo_hitl.generation.prompts"
-    return {f"method_{n}": render(package, "ko", "evolve", method=m) for n, m in enumerate(METHODS_KO)}
+def _refuse(view: Row, text: str) -> str | None:
+    return "only repeats the prompt" if same_text(text, view["instruction"]) else None
 
 
-def _grouped(prompts: Sequence[Prompt]) -> tuple[list[Row], list[Row], dict[str, int]]:
-    rows, bad = [], []
-    for prompt in prompts:
-        seed = prompt.seed
-        written = sorted(zip(prompt.texts, prompt.models, strict=True), key=lambda pair: _place(seed, pair[0]))
-        row = {
-            "task": "preference",
-            "seed": seed["id"],
-            **{key: seed[key] for key in ("source", "source_id", "language", "instruction")},
-            "reference": seed["output"] or None,
-            "completions": [text for text, _ in written],
-            "models": [model for _, model in written],
-        }
-        if len(written) < 2:
-            why = f" ({prompt.faults[-1]})" if prompt.faults else ""
-            bad.append(dropped({**row, "id": seed["id"]}, f"fewer than 2 different completions{why}"))
-        else:
-            rows.append(identified(row))
-    left_out = sum(len(prompt.faults) for prompt in prompts)
-    return rows, bad, {"completions left out": left_out}
-
-
-def _place(seed: Row, text: str) -> bytes:
-    return hashlib.blake2b(f"{seed['id']}\0{text}".encode("utf-8", "replace"), digest_size=8).digest()
+def _place(row: Row, text: str) -> bytes:
+    return hashlib.blake2b(f"{row['id']}\0{text}".encode("utf-8", "replace"), digest_size=8).digest()

@@ -3,21 +3,22 @@
     seed question -> rewritten by the user agent -> answered by the persona, the seed's answer in view
                   -> asked on -> answered -> ...
 
-All dialogues go forward together, turn by turn, so that a model gets them as one batch. A dialogue whose
-next turn fails ends there; it is kept as long as it has one whole turn.
+Each dialogue goes forward by itself. One whose next turn fails ends there; it is kept as long as it has
+one whole turn.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.config import DialogueConfig
 from lingo_hitl.generation.personas import Persona, choose, load_personas
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
-from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.flow import Flow, Step, Work, load
+from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row, dropped, identified
 
 if TYPE_CHECKING:
@@ -66,44 +67,60 @@ class Talk:
             self.messages.append({"role": role, "content": reply.text})
 
 
-def converse(
-    seeds: Sequence[Row], config: DialogueConfig, *, journal: Journal
-) -> tuple[list[Row], list[Row], dict[str, int]]:
-    """A dialogue for each seed: rows of task "dialogue", dropped seeds, and how the dialogues ended.
+@dataclass(frozen=True)
+class Converse(Step):
+    """From a corpus row to a dialogue: adds `talk`. The row says with which persona (`persona`, its name)."""
 
-    The personas take turns. Where the rewriting of a seed question fails, the question is asked as it is.
+    config: DialogueConfig
+
+    def start(self, session: Session) -> Work:
+        from lingo_hitl.generation.agents import PersonaAgent, UserAgent
+
+        config = self.config
+        personas = load_personas(config.personas)
+        user = alone(UserAgent, session.llm(config.user))
+        assistant = alone(PersonaAgent, session.llm(config.assistant))
+
+        async def converse(row: Row) -> Row:
+            talk = Talk(row, personas[row["persona"]])
+            await _open(talk, user, config)
+            for turn in range(1, config.target_turns + 1):
+                temperature = config.first_answer_temperature if turn == 1 else None
+                view = talk.view()
+                talk.hear("assistant", await ask(assistant, view, refuse=_refuse_turn, temperature=temperature))
+                if talk.ended or turn == config.target_turns:
+                    break
+                talk.hear("user", await ask(user, talk.view(), refuse=_refuse_question))
+                if talk.ended:
+                    break
+            return {"talk": talk}
+
+        return converse
+
+
+def dialogue(config: DialogueConfig) -> Flow:
+    """The conversation of two agents about each corpus row.
 
     Raises:
-        UserError: a persona or a model that cannot be had.
+        UserError: a persona that is not defined.
     """
-    from lingo_hitl.generation.agents import PersonaAgent, UserAgent
-    from lingo_hitl.models.llm import load_llm
+    return load >> Converse(config)
 
+
+def cast_personas(seeds: Iterable[Row], config: DialogueConfig) -> Iterator[Row]:
+    """The rows with the name of the persona that each talks with; they take turns.
+
+    Raises:
+        UserError: a persona that is not defined.
+    """
     personas = choose(load_personas(config.personas), config.persona, path=config.personas)
-    talks = [Talk(seed, personas[i % len(personas)]) for i, seed in enumerate(seeds)]
-    user = alone(UserAgent, load_llm(config.user, journal=journal))
-    persona = alone(PersonaAgent, load_llm(config.assistant, journal=journal))
-    _open(talks, user)
-    for turn in range(1, config.target_turns + 1):
-        _speak(talks, persona, "assistant", turn)
-        if turn < config.target_turns:
-            _speak(talks, user, "user", turn + 1)
-    return _finished(talks, config)
+    return ({**seed, "persona": personas[place % len(personas)].name} for place, seed in enumerate(seeds))
 
 
-def _open(talks: Sequence[Talk], user: Task) -> None:
-    replies = ask(user, [talk.view() for talk in talks], what="dialogues, opening", refuse=_refuse_opening)
-    for talk, reply in zip(talks, replies, strict=True):
-        talk.messages.append({"role": "user", "content": reply.text or talk.view()["question"]})
-
-
-def _speak(talks: Sequence[Talk], agent: Task, role: str, turn: int) -> None:
-    going_on = [talk for talk in talks if not talk.ended]
-    views = [talk.view() for talk in going_on]
-    refuse = _refuse_question if role == "user" else _refuse_turn
-    replies = ask(agent, views, what=f"dialogues, {role}'s turn {turn}", refuse=refuse)
-    for talk, reply in zip(going_on, replies, strict=True):
-        talk.hear(role, reply)
+async def _open(talk: Talk, user: Task, config: DialogueConfig) -> None:
+    """The seed's question in the user agent's words; as it is where that fails."""
+    reply = await ask(user, talk.view(), refuse=_refuse_opening, temperature=config.opening_temperature)
+    talk.messages.append({"role": "user", "content": reply.text or talk.view()["question"]})
 
 
 def _refuse_opening(view: dict[str, Any], text: str) -> str | None:
@@ -131,23 +148,25 @@ def _refuse_turn(view: dict[str, Any], text: str) -> str | None:
     return None
 
 
-def _finished(talks: Sequence[Talk], config: DialogueConfig) -> tuple[list[Row], list[Row], dict[str, int]]:
-    rows, bad = [], []
-    for talk in talks:
-        if talk.messages[-1]["role"] == "user":  # a question that nobody answered
-            talk.messages.pop()
-        row = {
-            "task": "dialogue",
-            "seed": talk.seed["id"],
-            **{key: talk.seed[key] for key in ("source", "source_id", "language")},
-            "reference": talk.seed["output"] or None,
-            "models": [config.assistant.label],
-            "persona": talk.persona.name,
-        }
-        if talk.messages:
-            rows.append(identified({**row, "instruction": talk.messages[0]["content"], "messages": talk.messages}))
-        else:
-            reason = f"no whole turn: {talk.fault}"
-            bad.append(dropped({**row, "id": talk.seed["id"], "instruction": talk.seed["instruction"]}, reason))
-    failed = sum(talk.fault is not None for talk in talks)
-    return rows, bad, {"dialogues that ended at a failed turn": failed}
+def finished(row: Row, config: DialogueConfig) -> tuple[Row | None, Row | None, int]:
+    """A row of task "dialogue" or a dropped one, and whether it ended at a failed turn (0 or 1)."""
+    talk: Talk = row["talk"]
+    if talk.messages[-1]["role"] == "user":  # a question that nobody answered
+        talk.messages.pop()
+    grown = {
+        "task": "dialogue",
+        "seed": row["id"],
+        **{key: row[key] for key in ("source", "source_id", "language")},
+        "reference": row["output"] or None,
+        "models": [config.assistant.label],
+        "persona": talk.persona.name,
+    }
+    failed = int(talk.fault is not None)
+    if talk.messages:
+        return (
+            identified({**grown, "instruction": talk.messages[0]["content"], "messages": talk.messages}),
+            None,
+            failed,
+        )
+    reason = f"no whole turn: {talk.fault}"
+    return None, dropped({**grown, "id": row["id"], "instruction": row["instruction"]}, reason), failed

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
 from lingo_hitl.config import GenerateConfig, Seeds
 from lingo_hitl.errors import UserError, nearest
-from lingo_hitl.models.journal import Journal, Usage
-from lingo_hitl.records import GENERATED, Row, dropped, identified, to_table
-from lingo_hitl.stages import Outcome, stage
+from lingo_hitl.models.flow import run_flow
+from lingo_hitl.models.session import Session
+from lingo_hitl.records import Row, dropped, identified
+from lingo_hitl.stages import Outcome, RowFile, stage
+
+TAKEN_AT_ONCE = 256  # seeds that leave the table together
+
+Grown = tuple[Any, Row | None, str | None, int]
+"""A row or None, a dropped row or None, and something to be told of it with how often."""
 
 
 @stage("generate", needs="corpus")
-def generate(rows: pa.Table, config: GenerateConfig, *, journal: Journal) -> Outcome:
-    """Grow rows of every task in the config from the corpus.
+def generate(rows: pa.Table, config: GenerateConfig, *, session: Session, out: RowFile) -> Outcome:
+    """Grow rows of every task in the config from the corpus, and write them to `out` as they come.
 
     Takes `records.CORPUS`, gives `records.GENERATED`. Dropped with a reason: dialogues without one whole
     turn, prompts with fewer than two different completions, rows that came out the same as another.
@@ -26,47 +33,70 @@ def generate(rows: pa.Table, config: GenerateConfig, *, journal: Journal) -> Out
     Raises:
         UserError: an unknown source, persona or model; a model that cannot be reached at all.
     """
-    started, before = time.monotonic(), journal.summary()
-    seeds: list[Row] = rows.to_pylist()
-    grown: list[Row] = []
+    started = time.monotonic()
+    growing = [grow(rows, config, session) for grow in (_instructions, _preferences, _dialogues)]  # checks come first
+    counts: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     bad: list[Row] = []
-    notes: dict[str, int] = {}
-    # What can be checked is checked before the first paid call.
-    for_instruction = pick(seeds, config.instruction) if config.instruction else []
-    for_preference = pick(seeds, config.preference) if config.preference else []
-    for_dialogue = pick(seeds, config.dialogue) if config.dialogue else []
-    if config.preference:
-        from lingo_hitl.generation.completions import check_size
-
-        check_size(config.preference)
-    if config.dialogue:
-        from lingo_hitl.generation.personas import choose, load_personas
-
-        choose(load_personas(config.dialogue.personas), config.dialogue.persona, path=config.dialogue.personas)
-
-    grown += [_as_it_is(seed) for seed in for_instruction]
-    if config.preference and for_preference:
-        from lingo_hitl.generation.completions import complete
-
-        made, lost, told = complete(for_preference, config.preference, journal=journal)
-        grown, bad, notes = grown + made, bad + lost, {**notes, **told}
-    if config.dialogue and for_dialogue:
-        from lingo_hitl.generation.dialogue import converse
-
-        made, lost, told = converse(for_dialogue, config.dialogue, journal=journal)
-        grown, bad, notes = grown + made, bad + lost, {**notes, **told}
-    kept, twice = _once_each(grown)
+    ids: set[str] = set()
+    for row, lost, note, count in chain.from_iterable(growing):
+        if note:
+            notes[note] += count
+        if lost is not None:
+            bad.append(lost)
+        elif row["id"] in ids:
+            bad.append(dropped(row, "the same row came before"))
+        else:
+            ids.add(row["id"])
+            counts[row["task"]] += 1
+            out.add(row)
     report: dict[str, Any] = {
-        "rows": dict(Counter(row["task"] for row in kept)),
+        "rows": dict(counts),
         **notes,
-        "models": usage_since(before, journal),
+        "models": session.tally.models(),
+        "keys": session.tally.keys(),
         "seconds": round(time.monotonic() - started, 1),
     }
-    return Outcome(to_table(kept, GENERATED), bad + twice, report)
+    return Outcome(out.close(), bad, report, unfinished=session.tally.failed > 0)
 
 
-def pick(seeds: Sequence[Row], wanted: Seeds) -> list[Row]:
-    """The seeds that a task starts from: those of `sources`, thinned out to `count`.
+def _instructions(rows: pa.Table, config: GenerateConfig, session: Session) -> Iterator[Grown]:
+    chosen = pick(rows, config.instruction) if config.instruction else []
+    return ((_as_it_is(seed), None, None, 0) for seed in _taken(rows, chosen))
+
+
+def _preferences(rows: pa.Table, config: GenerateConfig, session: Session) -> Iterator[Grown]:
+    if not config.preference:
+        return iter(())
+    from lingo_hitl.generation.completions import finished, preference
+
+    chosen, flow = pick(rows, config.preference), preference(config.preference)
+    done = run_flow(flow, _taken(rows, chosen), session, what="completions", total=len(chosen))
+    return ((row, lost, "completions left out", n) for row, lost, n in map(finished, done))
+
+
+def _dialogues(rows: pa.Table, config: GenerateConfig, session: Session) -> Iterator[Grown]:
+    if not config.dialogue:
+        return iter(())
+    from lingo_hitl.generation.dialogue import cast_personas, dialogue, finished
+
+    wanted = config.dialogue
+    chosen = pick(rows, wanted)
+    seeds = cast_personas(_taken(rows, chosen), wanted)
+    done = run_flow(dialogue(wanted), seeds, session, what="dialogues", total=len(chosen))
+    return (
+        (row, lost, "dialogues that ended at a failed turn", n)
+        for row, lost, n in (finished(talk, wanted) for talk in done)
+    )
+
+
+def _taken(rows: pa.Table, places: Sequence[int]) -> Iterator[Row]:
+    for start in range(0, len(places), TAKEN_AT_ONCE):
+        yield from rows.take(pa.array(places[start : start + TAKEN_AT_ONCE], pa.int64())).to_pylist()
+
+
+def pick(rows: pa.Table, wanted: Seeds) -> list[int]:
+    """The places of the seeds that a task starts from: those of `sources`, thinned out to `count`.
 
     Each source gives an equal share of `count`, so that a large corpus does not drown a small one; what a
     small one cannot give the others do. Within a source every k-th row is taken, so that the share is
@@ -75,9 +105,9 @@ def pick(seeds: Sequence[Row], wanted: Seeds) -> list[Row]:
     Raises:
         UserError: a source that the corpus does not have.
     """
-    by_source: dict[str, list[Row]] = {}
-    for seed in seeds:
-        by_source.setdefault(seed["source"], []).append(seed)
+    by_source: dict[str, list[int]] = {}
+    for place, source in enumerate(rows["source"].to_pylist()):
+        by_source.setdefault(source, []).append(place)
     for source in wanted.sources or ():
         if source not in by_source:
             raise UserError(
@@ -94,17 +124,6 @@ def pick(seeds: Sequence[Row], wanted: Seeds) -> list[Row]:
     ]
 
 
-def usage_since(before: dict[str, Usage], journal: Journal) -> dict[str, dict[str, int]]:
-    """What each model was asked since `before`: calls made, completions replayed, tokens of the calls."""
-    used = {}
-    for model, now in journal.summary().items():
-        earlier = before.get(model, Usage())
-        change = {key: value - getattr(earlier, key) for key, value in vars(now).items()}
-        if any(change.values()):
-            used[model] = change
-    return used
-
-
 def _shares(sizes: Sequence[int], count: int) -> list[int]:
     """`count` dealt out as evenly as `sizes` allow."""
     shares = [0] * len(sizes)
@@ -115,7 +134,7 @@ def _shares(sizes: Sequence[int], count: int) -> list[int]:
     return shares
 
 
-def _spread(rows: Sequence[Row], count: int) -> list[Row]:
+def _spread(rows: Sequence[int], count: int) -> list[int]:
     return [rows[i * len(rows) // count] for i in range(count)]
 
 
@@ -128,14 +147,3 @@ def _as_it_is(seed: Row) -> Row:
             "models": ["reference"],
         }
     )
-
-
-def _once_each(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    kept: dict[str, Row] = {}
-    twice = []
-    for row in rows:
-        if row["id"] in kept:
-            twice.append(dropped(row, "the same row came before"))
-        else:
-            kept[row["id"]] = row
-    return list(kept.values()), twice

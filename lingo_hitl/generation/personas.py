@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lingo_hitl.config import Language
 from lingo_hitl.errors import UserError, nearest
 from lingo_hitl.sample import PERSONAS
 
 
-class Catchphrase(BaseModel):
-    """A phrase of the persona's own, and how often it may come up in one dialogue; 0: it is never asked for."""
+class Phrase(BaseModel):
+    """Something that a persona likes to say. Without `en` it is never said in an English dialogue."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    text: str = Field(min_length=1)
+    ko: str = Field(min_length=1)
+    en: str | None = Field(None, min_length=1)
+
+    def text(self, language: Language) -> str | None:
+        return self.ko if language == "ko" else self.en
+
+
+class Catchphrase(Phrase):
+    """A phrase of the persona's own, and how often it may come up in one dialogue; 0: it is never asked for."""
+
     welcome: int = Field(ge=0)
+
+
+def _phrase(value: Any) -> Any:
+    return {"ko": value} if isinstance(value, str) else value
+
+
+Phrases = tuple[Annotated[Phrase, BeforeValidator(_phrase)], ...]
 
 
 class Persona(BaseModel):
@@ -33,8 +50,8 @@ class Persona(BaseModel):
     role_ko: str = Field(min_length=1)
     role_en: str = Field(min_length=1)
     speech_level: str = Field(min_length=1)  # 해요체, 합쇼체, 반말, ...
-    answer_prefixes: tuple[str, ...] = ()
-    answer_suffixes: tuple[str, ...] = ()
+    answer_prefixes: Phrases = ()
+    answer_suffixes: Phrases = ()
     catchphrases: tuple[Catchphrase, ...] = ()
 
     def title(self, language: Language) -> str:
@@ -42,6 +59,19 @@ class Persona(BaseModel):
 
     def role(self, language: Language) -> str:
         return self.role_ko if language == "ko" else self.role_en
+
+    def prefixes(self, language: Language) -> list[str]:
+        """What may open a first answer."""
+        return [text for phrase in self.answer_prefixes if (text := phrase.text(language))]
+
+    def suffixes(self, language: Language) -> list[str]:
+        """What may close a later answer."""
+        return [text for phrase in self.answer_suffixes if (text := phrase.text(language))]
+
+    def welcome(self, language: Language) -> dict[str, int]:
+        """Every phrase of the persona's, and how often it may come up in one dialogue: a prefix or a suffix once."""
+        once = dict.fromkeys([*self.prefixes(language), *self.suffixes(language)], 1)
+        return once | {text: phrase.welcome for phrase in self.catchphrases if (text := phrase.text(language))}
 
 
 def load_personas(path: str) -> dict[str, Persona]:
@@ -98,8 +128,12 @@ def _persona(entry: object, place: str) -> Persona:
         key = ".".join(map(str, fault["loc"]))
         name = f" ('{entry['name']}')" if isinstance(entry, dict) and "name" in entry else ""
         if fault["type"] == "extra_forbidden":
-            known = Persona.model_fields if len(fault["loc"]) == 1 else Catchphrase.model_fields
+            known = Persona.model_fields if len(fault["loc"]) == 1 else _phrase_keys(str(fault["loc"][0]))
             raise UserError(f"{place}{name}: unknown key '{key}'.{nearest(str(fault['loc'][-1]), known)}") from error
         if fault["type"] == "missing":
             raise UserError(f"{place}{name}: key '{key}' is missing.") from error
         raise UserError(f"{place}{name}: '{key}': {fault['msg']}.") from error
+
+
+def _phrase_keys(key: str) -> list[str]:
+    return list(Catchphrase.model_fields if key == "catchphrases" else Phrase.model_fields)

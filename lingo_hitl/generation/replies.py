@@ -1,22 +1,21 @@
-"""Asking a model through a distilabel Task until it says something that can be used."""
+"""Asking a model through a distilabel Task, for one row, until it says something that can be used."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from lingo_hitl.progress import progress
+from lingo_hitl.models.journal import Completion
+from lingo_hitl.records import Row
 
 if TYPE_CHECKING:
     from distilabel.steps.tasks.base import Task
 
     from lingo_hitl.models.chat import ChatModel
 
-CHUNK = 256  # rows that are asked for together, between two steps of the progress bar
-LOCAL_CHUNK = 32  # the same of a model on this machine, where 256 would be minutes without a word
 FURTHER_SAMPLES = 2
 """How often more a model is asked where its reply cannot be used."""
 
@@ -28,6 +27,7 @@ _NEXT_SPEAKER = re.compile(r"\n\s*[*\[]*(?:user|assistant|사용자|인물|상�
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」", "『": "』"}
 _SENTENCE_END = re.compile(r"(?:(?<!\d)[.]|[!?。？！…])[\"'”’)\]」』*]*(?=\s|$)|\n")
 
+Refuse = Callable[[Row, str], str | None]
 TaskType = TypeVar("TaskType", bound="Task")
 
 
@@ -48,57 +48,40 @@ def alone(kind: type[TaskType], llm: ChatModel, **options: Any) -> TaskType:
     return task
 
 
-def ask(
+async def ask(
     task: Task,
-    rows: Sequence[dict[str, Any]],
+    row: Row,
     *,
-    what: str,
-    refuse: Callable[[dict[str, Any], str], str | None],
+    refuse: Refuse,
     column: str = "generation",
-) -> list[Reply]:
-    """One reply for each row; refused ones are asked for up to twice more, with the column `attempt` at 1 and 2.
+    temperature: float | None = None,
+    first_sample: int = 0,
+    samples: int = 1 + FURTHER_SAMPLES,
+) -> Reply:
+    """One reply; a refused one is asked for anew, with the column `attempt` at 1, 2, ...
 
     A further sample is a new text where the model samples at random; a greedy model, which would only
     say the same again, is asked again only where it failed.
 
     Args:
-        what: what is being asked for, in words for the progress bar.
         refuse: gives the reason for which a text cannot be used, or None.
         column: the Task's output that holds the text.
+        temperature: instead of the spec's.
+        first_sample: the number of the first sample.
+        samples: how many are asked for at most.
     """
-    replies: list[Reply] = []
-    size = LOCAL_CHUNK if cast("ChatModel", task.llm).gives_probabilities else CHUNK
-    with progress(what, len(rows)) as advance:
-        for start in range(0, len(rows), size):
-            chunk = rows[start : start + size]
-            replies += _ask_together(task, chunk, refuse, column)
-            advance(len(chunk))
-    return replies
-
-
-def _ask_together(
-    task: Task, rows: Sequence[dict[str, Any]], refuse: Callable[[dict[str, Any], str], str | None], column: str
-) -> list[Reply]:
     llm = cast("ChatModel", task.llm)
-    replies = [Reply(None)] * len(rows)
-    waiting = list(range(len(rows)))
-    try:
-        for sample in range(FURTHER_SAMPLES + 1):
-            if not waiting:
-                break
-            task.llm = llm.further(llm.first_sample + sample)
-            outputs = next(task.process([{**rows[i], "attempt": sample} for i in waiting]))
-            for place, (i, output) in enumerate(zip(waiting, outputs, strict=True)):
-                replies[i] = _reply(task, rows[i], output, place, column, refuse)
-            greedy = llm.spec.temperature == 0
-            waiting = [
-                i
-                for i, output in zip(waiting, outputs, strict=True)
-                if replies[i].text is None and not (greedy and output[column])
-            ]
-    finally:
-        task.llm = llm
-    return replies
+    greedy = (llm.spec.temperature if temperature is None else temperature) == 0
+    reply = Reply(None, "not asked")
+    for attempt in range(samples):
+        view = {**row, "attempt": attempt}
+        completion = await llm.acomplete(
+            task.format_input(view), sample=first_sample + attempt, temperature=temperature
+        )
+        reply = _reply(task, view, completion, column, refuse)
+        if reply.text is not None or (greedy and completion.text is not None):
+            break
+    return reply
 
 
 def unlabelled(text: str) -> str:
@@ -125,20 +108,12 @@ def _bare(text: str) -> str:
     return " ".join(text.lower().split()).strip(" .!?\"'")
 
 
-def _reply(
-    task: Task,
-    row: dict[str, Any],
-    output: dict[str, Any],
-    place: int,
-    column: str,
-    refuse: Callable[[dict[str, Any], str], str | None],
-) -> Reply:
-    finish = output.get("distilabel_metadata", {}).get(f"statistics_{task.name}", {}).get("finish_reason")
-    if isinstance(finish, list):  # EvolQuality puts the whole batch's statistics into every row
-        finish = finish[place]
-    text = output[column]
+def _reply(task: Task, row: Row, completion: Completion, column: str, refuse: Refuse) -> Reply:
+    if completion.text is None:
+        return Reply(None, completion.finish)
+    text = task.format_output(completion.text, row)[column]
     if text is None:
-        return Reply(None, finish or "no reply")
-    text = (whole_sentences(text) if finish == "length" else text).strip()
+        return Reply(None, "no reply")
+    text = (whole_sentences(text) if completion.finish == "length" else text).strip()
     fault = refuse(row, text) if text else "empty reply"
     return Reply(None, fault) if fault else Reply(text)

@@ -10,11 +10,10 @@ import pyarrow as pa
 
 from lingo_hitl.config import JudgeConfig, LLMSpec
 from lingo_hitl.errors import UserError
-from lingo_hitl.generation.generate import usage_since
 from lingo_hitl.generation.replies import alone
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.verdict import Verdict
-from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.session import Session
 from lingo_hitl.progress import progress
 from lingo_hitl.records import JUDGED, Row, add_columns, dropped, judged_texts
 from lingo_hitl.stages import Outcome, stage
@@ -30,7 +29,7 @@ View = dict[str, Any]
 
 
 @stage("judge", needs="generate")
-def judge(rows: pa.Table, config: JudgeConfig, *, journal: Journal) -> Outcome:
+def judge(rows: pa.Table, config: JudgeConfig, *, session: Session) -> Outcome:
     """Rate every judged text with every judge, and combine the ratings.
 
     Adds `records.JUDGED`: `ratings` (1 to 5, one for each judged text, null where no judge rated it),
@@ -42,15 +41,13 @@ def judge(rows: pa.Table, config: JudgeConfig, *, journal: Journal) -> Outcome:
     Raises:
         UserError: a judge that cannot be had, or that gives no probabilities where the config wants them.
     """
-    from lingo_hitl.models.llm import load_llm
-
-    started, before = time.monotonic(), journal.summary()
+    started = time.monotonic()
     content: list[Row] = rows.to_pylist()
     views = {i: view for i, row in enumerate(content) if config.judges and (view := view_of(row)) is not None}
     opinions: dict[int, list[list[Opinion]]] = {i: [[] for _ in judged_texts(content[i])] for i in views}
     asked_twice = 0
     if views:
-        models = [(spec, load_llm(spec, journal=journal)) for spec in config.judges]
+        models = [(spec, session.llm(spec)) for spec in config.judges]
         written = {id(llm): writes(spec, llm, config) for spec, llm in models}
         with progress("judging", len(models) * len(views)) as advance:
             for spec, llm in models:
@@ -63,7 +60,7 @@ def judge(rows: pa.Table, config: JudgeConfig, *, journal: Journal) -> Outcome:
         opinions,
         {
             "asked again": asked_twice,
-            "models": usage_since(before, journal),
+            "models": session.tally.models(),
             "seconds": round(time.monotonic() - started, 1),
         },
     )

@@ -1,13 +1,15 @@
 """A distilabel LLM with the journal in between: what every provider here is.
 
-`ChatModel` works in any distilabel Task, alone or in a Pipeline. A provider says how a list of requests
-is answered (`_ask`); replaying, storing and the order of results are settled here.
+`ChatModel` works in any distilabel Task, alone or in a Pipeline, and can be awaited call by call. A
+provider says how one request is answered (`_answer`); replaying and storing are settled by the session.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,13 +18,17 @@ from pydantic import Field, SkipValidation
 
 from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, Journal, completion_key
+from lingo_hitl.models.journal import Completion, completion_key
+from lingo_hitl.models.loop import submit
+from lingo_hitl.models.session import Session
 
 if TYPE_CHECKING:
     import numpy as np
     from distilabel.typing import FormattedInput, GenerateOutput
 
 Conversation = list[dict[str, str]]
+Schema = Mapping[str, Any]
+"""JSON Schema that a reply is to follow."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Sampling:
     top_k: int | None
     max_new_tokens: int
     seed: int
+    schema: str | None = None  # JSON Schema that the text is to follow, as JSON
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,6 @@ class Request:
 
     messages: Conversation
     sample: int
-
-
-Done = Callable[[int, Completion], None]
-"""Called with a request's position and its completion as soon as that exists; it is on disk on return."""
 
 
 class ChatModel(LLM):
@@ -57,16 +60,18 @@ class ChatModel(LLM):
     Attributes:
         spec: which model, and how it samples. A system prompt there goes before conversations that
             have none of their own.
-        journal: where completions are kept.
+        session: where completions are kept, and what the run's models share.
         first_sample: the number of the first sample that is asked for; see `further`.
     """
 
     spec: LLMSpec
-    journal: SkipValidation[Journal] = Field(default_factory=Journal.in_memory, exclude=True, repr=False)
+    session: SkipValidation[Session] = Field(default_factory=Session.in_memory, exclude=True, repr=False)
     first_sample: int = 0
 
     gives_probabilities: ClassVar[bool] = False
     """Whether `choice_probabilities` works."""
+    writes_json: ClassVar[bool] = False
+    """Whether a reply can be held to a JSON Schema; elsewhere `schema` is passed over."""
     _unpicklable: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -78,6 +83,44 @@ class ChatModel(LLM):
         """The same model, whose answers to a conversation are numbers `sample`, `sample` + 1, ..."""
         return self.model_copy(update={"first_sample": sample})
 
+    async def acomplete(
+        self,
+        conversation: FormattedInput,
+        *,
+        sample: int = 0,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        schema: Schema | None = None,
+    ) -> Completion:
+        """One completion: replayed where the journal has it, else asked for, and on disk before this returns.
+
+        Arguments left out are the spec's. To be awaited on the models' event loop (`models.loop`).
+
+        Raises:
+            UserError: nothing can be had from the model at all (no key, no server); what was complete by
+                then is in the journal, and a rerun goes on from there.
+        """
+        sampling = self._sampling(max_new_tokens, temperature, schema)
+        request = Request(self._messages(conversation), sample)
+
+        async def ask() -> Completion:
+            return _tidied(await self._answer(request, sampling))
+
+        return await self.session.once(self._key(request, sampling), self.spec.model, ask)
+
+    async def achoice_probabilities(
+        self, conversation: FormattedInput, choices: Sequence[str], *, prefix: str = ""
+    ) -> np.ndarray:
+        """How likely each choice is as the next words, float64 [choices]; only models on this machine can tell.
+
+        Raises:
+            UserError: this model gives texts only.
+        """
+        raise UserError(
+            f"{self.spec.model} gives texts, not probabilities: expected packaged/... or transformers/... "
+            "where probabilities are asked for. Use such a judge, or judge.method: text."
+        )
+
     def complete(
         self,
         conversations: Sequence[FormattedInput],
@@ -87,35 +130,23 @@ class ChatModel(LLM):
         max_new_tokens: int | None = None,
         temperature: float | None = None,
     ) -> list[list[Completion]]:
-        """`num_generations` completions for each conversation, in the order given.
-
-        Those in the journal are replayed; the others are asked for together, and each is on disk before
-        this returns. Equal conversations get equal completions. Arguments left out are the spec's.
+        """`num_generations` completions for each conversation, in the order given; waits for all of them.
 
         Raises:
-            UserError: nothing can be had from the model at all (no key, no server); what was complete by
-                then is in the journal, and a rerun goes on from there.
+            UserError: as `acomplete`.
         """
-        sampling = self._sampling(max_new_tokens, temperature)
         start = self.first_sample if first_sample is None else first_sample
-        requests = [
-            Request(messages, start + sample)
-            for messages in map(self._messages, conversations)
-            for sample in range(num_generations)
-        ]
-        keys = [self._key(request, sampling) for request in requests]
-        first_with = {key: place for place, key in reversed(list(enumerate(keys)))}
-        known = {key: found for key in first_with if (found := self.journal.get(key)) is not None}
-        missing = sorted(place for key, place in first_with.items() if key not in known)
 
-        def done(position: int, completion: Completion) -> None:
-            key = keys[missing[position]]
-            known[key] = _tidied(completion)
-            self.journal.put(key, known[key], model=self.spec.model)
+        async def all_of_them() -> list[Completion]:
+            calls = [
+                self.acomplete(conversation, sample=start + n, max_new_tokens=max_new_tokens, temperature=temperature)
+                for conversation in conversations
+                for n in range(num_generations)
+            ]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            return [_or_raise(result) for result in results]
 
-        if missing:
-            self._ask([requests[place] for place in missing], sampling, done)
-        completions = [known[key] for key in keys]
+        completions = submit(all_of_them()).result()
         return [completions[i : i + num_generations] for i in range(0, len(completions), num_generations)]
 
     def generate(
@@ -149,31 +180,20 @@ class ChatModel(LLM):
             for group in groups
         ]
 
-    def choice_probabilities(
-        self, conversations: Sequence[FormattedInput], choices: Sequence[str], *, prefix: str = ""
-    ) -> np.ndarray:
-        """How likely each choice is as the next words; only models on this machine can tell.
-
-        Raises:
-            UserError: this model gives texts only.
-        """
-        raise UserError(
-            f"{self.spec.model} gives texts, not probabilities: expected packaged/... or transformers/... "
-            "where probabilities are asked for. Use such a judge, or judge.method: text."
-        )
-
     @abstractmethod
-    def _ask(self, requests: Sequence[Request], sampling: Sampling, done: Done) -> None:
-        """Answer every request, in any order, calling `done` for each once; `done` is thread-safe."""
+    async def _answer(self, request: Request, sampling: Sampling) -> Completion:
+        """What the model says; a failure that concerns this request alone is a completion without a text."""
 
-    def _sampling(self, max_new_tokens: int | None, temperature: float | None) -> Sampling:
+    def _sampling(self, max_new_tokens: int | None, temperature: float | None, schema: Schema | None) -> Sampling:
         spec = self.spec
+        held = schema is not None and self.writes_json
         return Sampling(
             temperature=spec.temperature if temperature is None else temperature,
             top_p=spec.top_p,
             top_k=spec.top_k,
             max_new_tokens=max_new_tokens or spec.max_new_tokens,
             seed=spec.seed,
+            schema=json.dumps(schema, ensure_ascii=False, sort_keys=True) if held else None,
         )
 
     def _messages(self, conversation: FormattedInput) -> Conversation:
@@ -194,7 +214,7 @@ class ChatModel(LLM):
         return completion_key(where, request.messages, vars(sampling), request.sample)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """distilabel copies its steps; clients, weights and the journal are shared by the copies."""
+        """distilabel copies its steps; clients, weights and the session are shared by the copies."""
         return self.model_copy(update={"generation_kwargs": dict(self.generation_kwargs or {})})
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -202,6 +222,12 @@ class ChatModel(LLM):
         state = super().__getstate__()
         private = {**(state.get("__pydantic_private__") or {}), **dict.fromkeys(self._unpicklable)}
         return {**state, "__pydantic_private__": private}
+
+
+def _or_raise(result: Completion | BaseException) -> Completion:
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _tidied(completion: Completion) -> Completion:

@@ -6,27 +6,25 @@ transport, so requests run in threads; one client per API key.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
-import random
 import re
-import threading
-import time
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from json import JSONDecodeError
 from typing import Any, ClassVar
 
 from pydantic import PrivateAttr
+from requests.adapters import HTTPAdapter
 
-from lingo_hitl.errors import UserError
-from lingo_hitl.models.chat import ChatModel, Conversation, Done, Request, Sampling
+from lingo_hitl.models.chat import Conversation, Sampling
 from lingo_hitl.models.journal import Completion
-from lingo_hitl.models.keys import Key, KeyRing, keys_from_environment
+from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
+from lingo_hitl.models.remote import Refusal, RemoteModel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
-    import google.generativeai as genai
+    import google.generativeai  # noqa: F401 - says what the package wants said, once and silenced
     from google.ai import generativelanguage as glm
 from google.api_core import exceptions as refusals
 from google.protobuf.json_format import ParseError
@@ -34,139 +32,107 @@ from requests import exceptions as network
 
 DEFAULT_KEY = "GEMINI_API_KEY"
 ENDPOINT = "GEMINI_API_ENDPOINT"
-_THREADS_PER_KEY, _MOST_THREADS = 4, 16
-_LONGEST_PAUSE_S = 30.0
 _TRANSIENT = (refusals.ServerError, refusals.RetryError, network.RequestException, ParseError, JSONDecodeError)
 
 
-class GeminiModel(ChatModel):
-    """`gemini/<model>`, with the keys that `api_key_env` names (`GEMINI_API_KEY` where it names none).
+class GeminiModel(RemoteModel):
+    """`gemini/<model>`, with the keys that `api_key_env` names (`GEMINI_API_KEY` where it names none)."""
 
-    A blocked prompt, a refusal, a reply cut at max_new_tokens and an empty reply give no text and a
-    reason, which the journal keeps. A request that meets `attempts` server errors or timeouts gives no
-    text either, and is asked again by the next run.
-
-    Attributes:
-        timeout_s: seconds without a byte after which a request counts as lost.
-        attempts: tries of one request that meets server errors, timeouts or a broken reply.
-        backoff_s: pause after the first of them, doubled each time, with jitter.
-        patience_s: longest wait for a key that is over its limit, before the run stops.
-    """
-
-    timeout_s: float = 120.0
-    attempts: int = 5
-    backoff_s: float = 1.0
-    patience_s: float = 900.0
-
-    _ring: KeyRing | None = PrivateAttr(None)
+    writes_json: ClassVar[bool] = True
     _clients: dict[str, Any] | None = PrivateAttr(None)
-    _unpicklable: ClassVar[tuple[str, ...]] = ("_ring", "_clients")
+    _unpicklable: ClassVar[tuple[str, ...]] = ("_pool", "_clients")
 
     def load(self) -> None:
         super().load()
-        if self._ring is not None:
+        if self._clients is not None:
             return
-        keys = keys_from_environment(self.spec, default=DEFAULT_KEY)
+        keys = keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
         endpoint = self.spec.base_url or os.environ.get(ENDPOINT)
-        place = {"api_endpoint": endpoint.rstrip("/")} if endpoint else {}
-        self._clients = {
-            key.variable: glm.GenerativeServiceClient(transport="rest", client_options={"api_key": key.secret, **place})
-            for key in keys
-        }
-        self._ring = KeyRing(self.spec.model, keys, patience_s=self.patience_s)
+        self._clients = {key.variable: _client(key, endpoint) for key in keys}
+        self._pool = self.session.pool(f"{self.spec.model} {endpoint or ''}".strip(), keys, patience_s=self.patience_s)
 
-    def _ask(self, requests: Sequence[Request], sampling: Sampling, done: Done) -> None:
-        if self._ring is None:
-            self.load()
-        assert self._ring is not None
-        stop = threading.Event()
-        threads = min(_MOST_THREADS, _THREADS_PER_KEY * len(self._ring.keys), len(requests))
-        fault: BaseException | None = None
-        with ThreadPoolExecutor(threads, thread_name_prefix="gemini") as pool:
-            try:
-                futures = [
-                    pool.submit(self._answer, self._ring, i, r, sampling, done, stop) for i, r in enumerate(requests)
-                ]
-                for future in as_completed(futures):
-                    # What is in flight is paid for: let it come home before the run stops.
-                    if (error := future.exception()) is not None and fault is None:
-                        fault = error
-                        stop.set()
-            except BaseException:
-                stop.set()
-                raise
-        if fault is not None:
-            raise fault
-
-    def _answer(
-        self, ring: KeyRing, position: int, request: Request, sampling: Sampling, done: Done, stop: threading.Event
-    ) -> None:
-        """See one request through; without a call of `done` only where `stop` is set or an error is raised."""
-        started = time.monotonic()
-        tries = 0
-        limited_since: float | None = None
-        while (key := ring.take(stop, limited_since)) is not None:
-            try:
-                reply = self._call(key, request.messages, sampling)
-            except refusals.TooManyRequests as error:
-                limited_since = limited_since or time.monotonic()
-                ring.rest(key, _asked_pause(error), backoff_s=self.backoff_s)
-                continue
-            except (refusals.ClientError, *_TRANSIENT) as error:
-                why = ring.without_secrets(_in_words(error))
-                if _refuses_key(error):
-                    ring.put_out(key, f"refused ({why})")
-                    continue
-                if isinstance(error, refusals.NotFound):
-                    raise UserError(f"{self.spec.model}: not found ({why}). Check the model's name.") from None
-                if isinstance(error, refusals.ClientError):
-                    return done(position, Completion.failed(why, seconds=time.monotonic() - started))
-                tries += 1
-                if tries < self.attempts:
-                    pause = min(_LONGEST_PAUSE_S, self.backoff_s * 2.0 ** (tries - 1))
-                    if stop.wait(pause * random.uniform(0.5, 1.0)):
-                        return None
-                    continue
-                if isinstance(error, network.ConnectionError):
-                    raise UserError(
-                        f"{self.spec.model}: the server cannot be reached ({why}). Check the network and "
-                        f"{ENDPOINT}, and run again: the run resumes where it stopped."
-                    ) from None
-                why = f"{why}, {tries} times"
-                return done(position, Completion.failed(why, seconds=time.monotonic() - started))
-            ring.worked(key)
-            return done(position, _read(reply, seconds=time.monotonic() - started))
-        return None
-
-    def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Any:
+    async def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Completion:
         assert self._clients is not None
-        system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
-        spoken = [m for m in messages if m["role"] != "system"]
-        if not spoken:
-            system, spoken = "", [{"role": "user", "content": system}]
-        model: Any = genai.GenerativeModel(self.spec.model.partition("/")[2], system_instruction=system or None)
-        model._client = self._clients[key.variable]
-        config: dict[str, Any] = {
-            "candidate_count": 1,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_output_tokens": sampling.max_new_tokens,
-        }
-        return model.generate_content(
-            [{"role": "model" if m["role"] == "assistant" else "user", "parts": [m["content"]]} for m in spoken],
-            generation_config={**config, "top_k": sampling.top_k} if sampling.top_k else config,
-            # The package would retry 503 by itself, unseen and without end.
-            request_options={"timeout": self.timeout_s, "retry": None},
+        request = _request(self.spec.model.partition("/")[2], messages, sampling)
+        # The package would retry 503 by itself, unseen and without end.
+        ask = self._clients[key.variable].generate_content
+        reply = await asyncio.get_running_loop().run_in_executor(
+            self.session.threads, lambda: ask(request, timeout=self.timeout_s, retry=None)
         )
+        return _read(reply)
+
+    def _refusal(self, error: Exception) -> Refusal | None:
+        if isinstance(error, refusals.TooManyRequests):
+            return Refusal("limit", _in_words(error), _asked_pause(error))
+        if not isinstance(error, (refusals.ClientError, *_TRANSIENT)):
+            return None
+        words = _in_words(error)
+        if _refuses_key(error):
+            return Refusal("key", words)
+        if isinstance(error, refusals.NotFound):
+            return Refusal("model", words)
+        if isinstance(error, refusals.ClientError):
+            return Refusal("request", words)
+        return Refusal("network" if isinstance(error, network.ConnectionError) else "server", words)
+
+    def _place(self) -> str:
+        return ENDPOINT
 
 
-def _read(reply: Any, *, seconds: float) -> Completion:
+def _client(key: Key, endpoint: str | None) -> Any:
+    place = {"api_endpoint": endpoint.rstrip("/")} if endpoint else {}
+    client = glm.GenerativeServiceClient(transport="rest", client_options={"api_key": key.secret, **place})
+    # By default ten connections are kept; each further call would open and close one of its own.
+    session = client.transport._session  # type: ignore[attr-defined]  # of the REST transport alone
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=key.most_in_flight))
+    return client
+
+
+def _request(model: str, messages: Conversation, sampling: Sampling) -> Any:
+    system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
+    spoken = [m for m in messages if m["role"] != "system"]
+    if not spoken:
+        system, spoken = "", [{"role": "user", "content": system}]
+    config: dict[str, Any] = {
+        "candidate_count": 1,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_output_tokens": sampling.max_new_tokens,
+        "top_k": sampling.top_k,
+    }
+    if sampling.schema:
+        config["response_mime_type"] = "application/json"
+        config["response_schema"] = _as_gemini_s(json.loads(sampling.schema))
+    roles = {"assistant": "model"}
+    return glm.GenerateContentRequest(
+        model=model if "/" in model else f"models/{model}",
+        contents=[glm.Content(role=roles.get(m["role"], "user"), parts=[glm.Part(text=m["content"])]) for m in spoken],
+        system_instruction=glm.Content(parts=[glm.Part(text=system)]) if system else None,
+        generation_config=glm.GenerationConfig({name: value for name, value in config.items() if value is not None}),
+    )
+
+
+def _as_gemini_s(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema in the words of Gemini's own: types in capitals, and nothing that it does not know."""
+    known: dict[str, Any] = {"type_": schema["type"].upper()}
+    if "properties" in schema:
+        known["properties"] = {name: _as_gemini_s(inner) for name, inner in schema["properties"].items()}
+        known["required"] = list(schema.get("required", ()))
+    if "items" in schema:
+        known["items"] = _as_gemini_s(schema["items"])
+    for ours, theirs in (("minItems", "min_items"), ("maxItems", "max_items"), ("description", "description")):
+        if ours in schema:
+            known[theirs] = schema[ours]
+    return known
+
+
+def _read(reply: Any) -> Completion:
     """The text of a reply, or the reason in the provider's words why it has none."""
     usage = reply.usage_metadata
     counts: dict[str, Any] = {
         "input_tokens": usage.prompt_token_count,
         "output_tokens": usage.candidates_token_count,
-        "seconds": seconds,
     }
     if not reply.candidates:
         reason = reply.prompt_feedback.block_reason
@@ -186,8 +152,7 @@ def _asked_pause(error: refusals.GoogleAPICallError) -> float | None:
     """Seconds that a refusal asks to wait, or None where it does not say."""
     # Over REST the details are the reply's JSON: {"@type": ".../google.rpc.RetryInfo", "retryDelay": "17.5s"}.
     said = [str(detail.get("retryDelay", "")) for detail in error.details if isinstance(detail, dict)]
-    pauses = [float(text[:-1]) for text in said if re.fullmatch(r"\d+(\.\d+)?s", text)]
-    return max(pauses, default=None)
+    return max((pause for text in said if (pause := in_seconds(text)) is not None), default=None)
 
 
 def _refuses_key(error: Exception) -> bool:

@@ -11,19 +11,22 @@ import hashlib
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from lingo_hitl.errors import UserError
+from lingo_hitl.models.loop import Batcher
 
 Message = Mapping[str, str]
 """`role` ("system", "user" or "assistant") and `content`."""
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS completions (
     key BLOB PRIMARY KEY,
@@ -34,9 +37,14 @@ CREATE TABLE IF NOT EXISTS completions (
     input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
     seconds REAL NOT NULL,
+    cost REAL,
     at TEXT NOT NULL
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (
+    variable TEXT, model TEXT, hour INTEGER, count INTEGER NOT NULL, PRIMARY KEY (variable, model, hour)
+) WITHOUT ROWID;
 """
+_COLUMNS = "text, finish, note, input_tokens, output_tokens, seconds, cost"
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Completion:
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
+    cost: float | None = None  # in the currency of the price table; None: no price is known
     lasting: bool = True
 
     @classmethod
@@ -62,20 +71,12 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What one model did since the journal was opened; tokens are those of `calls`, not of replays."""
+class Entry:
+    """A completion on its way to the disk."""
 
-    calls: int = 0
-    replayed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
-@dataclass
-class _Counts:
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    by_model: dict[str, Usage] = field(default_factory=dict)
-    unkept: int = 0
+    key: bytes
+    model: str
+    completion: Completion
 
 
 def completion_key(model: str, messages: Sequence[Message], parameters: Mapping[str, Any], sample: int) -> bytes:
@@ -99,24 +100,28 @@ class Journal:
             UserError: the file cannot be written or is not a whole journal.
         """
         self.path = path
-        self._counts = _Counts()
+        self._lock = threading.RLock()
+        self._requests: Counter[tuple[str, str, int]] = Counter()  # counted, not yet on disk
+        self._writer: Batcher[Entry, None] | None = None
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path or ":memory:", timeout=60, check_same_thread=False, isolation_level=None)
+            self._db = _connected(path)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
                 raise sqlite3.DatabaseError(damage.replace("\n", " "))
             found = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if found > _VERSION:
+            if found not in (0, _VERSION):
                 raise UserError(
-                    f"{path}: written by a newer lingo-hitl (journal version {found}, known here: {_VERSION}). "
-                    "Update lingo-hitl."
+                    f"{path}: written by another lingo-hitl (journal version {found}, known here: {_VERSION}). "
+                    "Use that one, or move the file away."
                 )
-            self._db.execute(_SCHEMA)
+            self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={_VERSION}")
+            # Reading must not wait for a write that waits for the disk.
+            self._reader = self._db if path is None else _connected(path)
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from error
 
@@ -125,70 +130,74 @@ class Journal:
         return cls(None)
 
     def get(self, key: bytes) -> Completion | None:
-        """The completion that was stored under `key`, counted as a replay."""
-        with self._counts.lock:
-            try:
-                row = self._db.execute(
-                    "SELECT model, text, finish, note, input_tokens, output_tokens, seconds "
-                    "FROM completions WHERE key = ?",
-                    (key,),
-                ).fetchone()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
-            if row is None:
-                return None
-            before = self._counts.by_model.get(row[0], Usage())
-            self._counts.by_model[row[0]] = replace(before, replayed=before.replayed + 1)
-        return Completion(*row[1:])
+        """The completion that was stored under `key`."""
+        try:
+            with self._lock if self._reader is self._db else nullcontext():
+                row = self._reader.execute(f"SELECT {_COLUMNS} FROM completions WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        return None if row is None else Completion(*row)
 
-    def put(self, key: bytes, completion: Completion, *, model: str) -> None:
-        """Count a completion and, if it is lasting, have it on disk when this returns."""
-        with self._counts.lock:
-            if completion.lasting:
-                row = (
-                    key,
-                    model,
-                    completion.text,
-                    completion.finish,
-                    completion.note,
-                    completion.input_tokens,
-                    completion.output_tokens,
-                    completion.seconds,
-                    datetime.now(UTC).isoformat(timespec="milliseconds"),
+    def put(self, entries: Sequence[Entry]) -> list[None]:
+        """Have lasting completions, and the requests counted so far, on disk when this returns."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        rows = [
+            (e.key, e.model, c.text, c.finish, c.note, c.input_tokens, c.output_tokens, c.seconds, c.cost, now)
+            for e in entries
+            if (c := e.completion).lasting
+        ]
+        with self._lock:
+            requests, self._requests = self._requests, Counter()
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+                self._db.executemany(
+                    "INSERT INTO requests VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                    [(*name, count) for name, count in requests.items()],
                 )
-                try:
-                    self._db.execute("INSERT OR IGNORE INTO completions VALUES (?,?,?,?,?,?,?,?,?)", row)
-                except sqlite3.Error as error:
-                    raise self._unusable(error) from error
-            else:
-                self._counts.unkept += 1
-            before = self._counts.by_model.get(model, Usage())
-            self._counts.by_model[model] = replace(
-                before,
-                calls=before.calls + 1,
-                input_tokens=before.input_tokens + completion.input_tokens,
-                output_tokens=before.output_tokens + completion.output_tokens,
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise self._unusable(error) from error
+        return [None] * len(entries)
+
+    async def keep(self, entry: Entry) -> None:
+        """The same for one completion, on the models' event loop: those that come at once share one write."""
+        if self._writer is None:
+            self._writer = Batcher(self.put, most=1000)
+        await self._writer(entry)
+
+    def count_request(self, variable: str, model: str, hour: int) -> None:
+        """Remember that a key was used; on disk with the next completion."""
+        with self._lock:
+            self._requests[variable, model, hour] += 1
+
+    def requests_by_hour(self, variable: str, model: str, *, since: int) -> dict[int, int]:
+        """How often a key was used in each hour (since 1970) from `since` on."""
+        with self._lock:
+            return dict(
+                self._db.execute(
+                    "SELECT hour, count FROM requests WHERE variable = ? AND model = ? AND hour >= ?",
+                    (variable, model, since),
+                ).fetchall()
             )
 
-    def summary(self) -> dict[str, Usage]:
-        """Per model what was asked and what was replayed since this journal was opened."""
-        with self._counts.lock:
-            return dict(self._counts.by_model)
-
-    @property
-    def unkept(self) -> int:
-        """Failures since the journal was opened that another run may not meet; it asks those again."""
-        return self._counts.unkept
+    def spent(self) -> float:
+        """What all completions in here have cost together, as far as their prices were known."""
+        with self._lock:
+            return float(self._db.execute("SELECT total(cost) FROM completions").fetchone()[0])
 
     def __len__(self) -> int:
-        with self._counts.lock:
+        with self._lock:
             return int(self._db.execute("SELECT count(*) FROM completions").fetchone()[0])
 
     def __bool__(self) -> bool:
         return True  # an empty journal is still one: `journal or other` must not lose it
 
     def close(self) -> None:
-        with self._counts.lock:
+        with self._lock:
+            self._reader.close()
             self._db.close()
 
     def __enter__(self) -> Self:
@@ -211,3 +220,7 @@ class Journal:
             f"{self.path}: is not a whole journal ({error}). Move it away, and what it held is asked for again; "
             f"or rescue it with `sqlite3 {self.path} .recover`."
         )
+
+
+def _connected(path: Path | None) -> sqlite3.Connection:
+    return sqlite3.connect(path or ":memory:", timeout=60, check_same_thread=False, isolation_level=None)

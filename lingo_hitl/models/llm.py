@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError, nearest
-from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.session import Session
 
 if TYPE_CHECKING:
     from distilabel.models.llms.base import LLM
@@ -29,8 +29,8 @@ _NEEDS = {  # provider: (package that it imports, extra that brings it)
 }
 
 
-def load_llm(spec: LLMSpec, *, journal: Journal) -> ChatModel:
-    """A loaded distilabel LLM for `spec` whose completions go through `journal`.
+def load_llm(spec: LLMSpec, *, session: Session) -> ChatModel:
+    """A loaded distilabel LLM for `spec` whose completions go through the session's journal.
 
     Models on this machine load their weights once a process, however many specs name them.
 
@@ -50,32 +50,32 @@ def load_llm(spec: LLMSpec, *, journal: Journal) -> ChatModel:
         raise UserError(
             f"{spec.model}: the package {package} is not installed. Run `pip install 'lingo-hitl[{extra}]'`."
         )
-    model = _unloaded(provider, spec, journal)
+    model = _unloaded(provider, spec, session)
     model.load()
     return model
 
 
-def journaled(llm: LLM, spec: LLMSpec, *, journal: Journal) -> ChatModel:
+def journaled(llm: LLM, spec: LLMSpec, *, session: Session) -> ChatModel:
     """Any distilabel LLM, loaded, with the journal in between; `spec` names it and says how it samples."""
     from lingo_hitl.models.wrapped import WrappedModel
 
-    model = WrappedModel(spec=spec, journal=journal, inner=llm)
+    model = WrappedModel(spec=spec, session=session, inner=llm)
     model.load()
     return model
 
 
-def _unloaded(provider: str, spec: LLMSpec, journal: Journal) -> ChatModel:
+def _unloaded(provider: str, spec: LLMSpec, session: Session) -> ChatModel:
     if provider == "gemini":
         from lingo_hitl.models.gemini import GeminiModel
 
-        return GeminiModel(spec=spec, journal=journal)
+        return GeminiModel(spec=spec, session=session)
     if provider == "openai":
-        from lingo_hitl.models.wrapped import openai_model
+        from lingo_hitl.models.openai import OpenAIModel
 
-        return openai_model(spec, journal=journal)
+        return OpenAIModel(spec=spec, session=session)
     from lingo_hitl.models.local import LocalModel
 
-    return LocalModel(spec=spec, journal=journal)
+    return LocalModel(spec=spec, session=session)
 
 
 def _installed(package: str) -> bool:

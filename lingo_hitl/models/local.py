@@ -13,13 +13,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import PrivateAttr
 
-from lingo_hitl.models.chat import ChatModel, Conversation, Done, Request, Sampling
+from lingo_hitl.models.chat import ChatModel, Conversation, Request, Sampling
 from lingo_hitl.models.journal import Completion, completion_key
+from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.packaged import smollm2
 from lingo_hitl.models.weights import Weights, load_weights
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from distilabel.typing import FormattedInput
 
 BATCH_TOKENS = 16_384  # padded tokens that pass through the model side by side
+AT_ONCE = 2  # batches that are gathered before they are sorted by length
+PATIENCE_S = 0.01  # how long a first request waits for those of other rows
 _PLAIN_ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
@@ -34,6 +39,9 @@ class LocalModel(ChatModel):
     """`packaged/smollm2-135m` and `transformers/<path or hub id>`."""
 
     gives_probabilities: ClassVar[bool] = True
+    _writers: dict[Sampling, Batcher[Request, Completion]] | None = PrivateAttr(None)
+    _readers: dict[tuple[str, ...], Batcher[FormattedInput, np.ndarray]] | None = PrivateAttr(None)
+    _unpicklable: ClassVar[tuple[str, ...]] = ("_writers", "_readers")
 
     def load(self) -> None:
         super().load()
@@ -45,10 +53,38 @@ class LocalModel(ChatModel):
         provider, _, name = self.spec.model.partition("/")
         return load_weights(str(smollm2()) if provider == "packaged" else name, self.spec.device)
 
-    def _ask(self, requests: Sequence[Request], sampling: Sampling, done: Done) -> None:
+    async def _answer(self, request: Request, sampling: Sampling) -> Completion:
+        if self._writers is None:
+            self._writers = {}
+        if sampling not in self._writers:
+            most = AT_ONCE * self.spec.batch_size
+            self._writers[sampling] = Batcher(partial(self._write, sampling=sampling), most=most, patience_s=PATIENCE_S)
+        completion = await self._writers[sampling](request)
+        usage = self.session.tally.of(self.spec.model)
+        usage.calls += 1
+        usage.input_tokens += completion.input_tokens
+        usage.output_tokens += completion.output_tokens
+        return completion
+
+    async def achoice_probabilities(
+        self, conversation: FormattedInput, choices: Sequence[str], *, prefix: str = ""
+    ) -> np.ndarray:
+        """How likely each choice is as the next words, float64 [choices]; see `choice_probabilities`."""
+        if self._readers is None:
+            self._readers = {}
+        name = (*choices, prefix)
+        if name not in self._readers:
+            read = partial(self.choice_probabilities, choices=choices, prefix=prefix)
+            self._readers[name] = Batcher(read, most=AT_ONCE * self.spec.batch_size, patience_s=PATIENCE_S)  # type: ignore[arg-type]
+        return await self._readers[name](conversation)
+
+    def _write(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Texts for all requests, in their order; batches of like lengths."""
+        self.session.stop.check()
         weights = self.weights
         room = max(weights.context - sampling.max_new_tokens, weights.context // 2)
         sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, weights.context - room))
+        completions: dict[int, Completion] = {}
         with weights.lock:
             prompts = [_prompt_ids(weights, request.messages) for request in requests]
             cut = [prompt[-room:] for prompt in prompts]
@@ -59,7 +95,8 @@ class LocalModel(ChatModel):
                 ):
                     lost = len(prompts[i]) - len(cut[i])
                     note = f"the first {lost} of {len(prompts[i])} prompt tokens were cut to fit" if lost else None
-                    done(i, replace(completion, note=note))
+                    completions[i] = replace(completion, note=note)
+        return [completions[i] for i in range(len(requests))]
 
     def choice_probabilities(
         self, conversations: Sequence[FormattedInput], choices: Sequence[str], *, prefix: str = ""

@@ -1,23 +1,18 @@
-"""Any distilabel LLM with the journal in between, OpenAI's and OpenAI-compatible servers among them."""
+"""Any distilabel LLM with the journal in between."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import threading
 import time
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from distilabel.models.llms.base import LLM, AsyncLLM
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr
 
-from lingo_hitl.config import LLMSpec
-from lingo_hitl.errors import UserError
-from lingo_hitl.models.chat import ChatModel, Done, Request, Sampling
-from lingo_hitl.models.journal import Completion, Journal
-from lingo_hitl.models.keys import keys_from_environment
+from lingo_hitl.models.chat import ChatModel, Request, Sampling
+from lingo_hitl.models.journal import Completion
+from lingo_hitl.models.loop import Batcher
 
 SIDE_BY_SIDE = 16  # requests under way at once
 
@@ -26,7 +21,7 @@ class WrappedModel(ChatModel):
     """A distilabel LLM whose completions are kept one by one.
 
     An error on one request gives no text and the reason for that one alone, and is asked again by the
-    next run; a refused key, an unknown model and a server that cannot be reached stop the run.
+    next run.
 
     Attributes:
         inner: the LLM that is asked.
@@ -34,105 +29,62 @@ class WrappedModel(ChatModel):
 
     inner: LLM = Field(exclude=True, repr=False)
 
-    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-    _unpicklable: ClassVar[tuple[str, ...]] = ("_lock",)
+    _room: asyncio.Semaphore | None = PrivateAttr(None)
+    _batcher: Batcher[tuple[Request, Sampling], Completion] | None = PrivateAttr(None)
+    _unpicklable: ClassVar[tuple[str, ...]] = ("_room", "_batcher")
 
     def load(self) -> None:
         super().load()
-        self._lock = threading.Lock()
+        self._room = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._batcher = Batcher(self._in_batch, most=self.spec.batch_size)
         self.inner.load()
 
     def unload(self) -> None:
         self.inner.unload()
 
-    def _ask(self, requests: Sequence[Request], sampling: Sampling, done: Done) -> None:
-        with self._lock:
-            if isinstance(self.inner, AsyncLLM):
-                self.inner.event_loop.run_until_complete(self._ask_all(self.inner, requests, sampling, done))
-            else:
-                self._ask_in_batches(requests, sampling, done)
+    async def _answer(self, request: Request, sampling: Sampling) -> Completion:
+        usage = self.session.tally.of(self.spec.model)
+        if isinstance(self.inner, AsyncLLM):
+            completion = await self._alone(self.inner, request, sampling)
+        else:
+            assert self._batcher is not None
+            completion = await self._batcher((request, sampling))
+        usage.calls += completion.lasting
+        usage.failed += not completion.lasting
+        usage.input_tokens += completion.input_tokens
+        usage.output_tokens += completion.output_tokens
+        return completion
 
-    async def _ask_all(self, inner: AsyncLLM, requests: Sequence[Request], sampling: Sampling, done: Done) -> None:
-        free = asyncio.Semaphore(SIDE_BY_SIDE)
-        arguments = _known_arguments(inner.agenerate, sampling)
-        fault: UserError | None = None
+    async def _alone(self, inner: AsyncLLM, request: Request, sampling: Sampling) -> Completion:
+        assert self._room is not None
+        async with self._room:
+            started = time.monotonic()
+            try:
+                output = await inner.agenerate(
+                    input=request.messages, num_generations=1, **known_arguments(inner.agenerate, sampling)
+                )
+            except Exception as error:
+                words = " ".join(str(error).split())[:200]
+                return Completion.failed(f"{type(error).__name__}: {words}", seconds=time.monotonic() - started)
+            return read_output(output, sampling, seconds=time.monotonic() - started)
 
-        async def ask(position: int, request: Request) -> None:
-            nonlocal fault
-            async with free:
-                if fault is not None:
-                    return
-                started = time.monotonic()
-                try:
-                    output = await inner.agenerate(input=request.messages, num_generations=1, **arguments)
-                except Exception as error:
-                    fault = fault or self._fault(error)
-                    if fault is None:
-                        reason = f"{type(error).__name__}: {self._in_words(error)}"
-                        done(position, Completion.failed(reason, seconds=time.monotonic() - started))
-                else:
-                    done(position, _read(output, sampling, seconds=time.monotonic() - started))
-
-        await asyncio.gather(*(ask(i, request) for i, request in enumerate(requests)))
-        if fault is not None:
-            raise fault
-
-    def _ask_in_batches(self, requests: Sequence[Request], sampling: Sampling, done: Done) -> None:
-        arguments = _known_arguments(self.inner.generate, sampling)
-        for start in range(0, len(requests), self.spec.batch_size):
-            batch = requests[start : start + self.spec.batch_size]
+    def _in_batch(self, asked: list[tuple[Request, Sampling]]) -> list[Completion]:
+        completions: dict[int, Completion] = {}
+        for sampling in dict.fromkeys(sampling for _, sampling in asked):
+            places = [place for place, (_, own) in enumerate(asked) if own == sampling]
             started = time.monotonic()
             outputs = self.inner.generate_outputs(
-                inputs=[request.messages for request in batch], num_generations=1, **arguments
+                inputs=[asked[place][0].messages for place in places],
+                num_generations=1,
+                **known_arguments(self.inner.generate, sampling),
             )
-            seconds = (time.monotonic() - started) / len(batch)
-            for i, output in enumerate(outputs, start):
-                done(i, _read(output, sampling, seconds=seconds))
-
-    def _fault(self, error: Exception) -> UserError | None:
-        """What to tell the user where no other request can do better, else None."""
-        kind, words = type(error).__name__, self._in_words(error)
-        if kind in ("AuthenticationError", "PermissionDeniedError"):
-            names = ", ".join(self.spec.api_key_env or ["OPENAI_API_KEY"])
-            return UserError(
-                f"{self.spec.model}: the API key was refused ({words}). Set {names} to one that works and "
-                "run again: the run resumes where it stopped."
-            )
-        if kind == "NotFoundError":
-            return UserError(f"{self.spec.model}: not found ({words}). Check the model's name and base_url.")
-        if kind == "APIConnectionError":
-            return UserError(
-                f"{self.spec.model}: the server cannot be reached at {self.spec.base_url or 'its usual place'} "
-                "(no connection). Check base_url and that it runs, and run again: the run resumes where it stopped."
-            )
-        return None
-
-    def _in_words(self, error: Exception) -> str:
-        words = " ".join(str(error).split())
-        key = getattr(self.inner, "api_key", None)
-        secret = key.get_secret_value() if isinstance(key, SecretStr) else ""
-        return (words.replace(secret, "$key") if secret else words)[:200]
+            seconds = (time.monotonic() - started) / len(places)
+            for place, output in zip(places, outputs, strict=True):
+                completions[place] = read_output(output, sampling, seconds=seconds)
+        return [completions[place] for place in range(len(asked))]
 
 
-def openai_model(spec: LLMSpec, *, journal: Journal) -> WrappedModel:
-    """`openai/<model>`: OpenAI itself, or with `base_url` any server that speaks its protocol.
-
-    A server of one's own is sent a key only where `api_key_env` names one: `OPENAI_API_KEY` is for OpenAI.
-
-    Raises:
-        UserError: no key, neither in `api_key_env` nor needed by a server of one's own.
-    """
-    from distilabel.models.llms import OpenAILLM
-
-    base_url = spec.base_url or os.environ.get("OPENAI_BASE_URL")
-    keyless = base_url is not None and not spec.api_key_env
-    secret = "none" if keyless else keys_from_environment(spec, default="OPENAI_API_KEY")[0].secret
-    where = {"base_url": base_url} if base_url else {}
-    inner = OpenAILLM(model=spec.model.partition("/")[2], api_key=SecretStr(secret), **where)
-    return WrappedModel(spec=spec, journal=journal, inner=inner)
-
-
-def _known_arguments(function: Any, sampling: Sampling) -> dict[str, Any]:
+def known_arguments(function: Any, sampling: Sampling) -> dict[str, Any]:
     """The sampling parameters that an LLM takes; OpenAI's takes top_k only for servers that know it."""
     known = inspect.signature(function).parameters
     wanted: dict[str, Any] = {
@@ -147,7 +99,7 @@ def _known_arguments(function: Any, sampling: Sampling) -> dict[str, Any]:
     return arguments
 
 
-def _read(output: Any, sampling: Sampling, *, seconds: float) -> Completion:
+def read_output(output: Any, sampling: Sampling, *, seconds: float = 0.0) -> Completion:
     """One generation of a distilabel LLM, which does not say how it ended: a full length means cut."""
     text = output["generations"][0] if output["generations"] else None
     statistics = output.get("statistics") or {}

@@ -8,7 +8,7 @@ personas:
     role_ko: 천문대에서 일합니다.
     role_en: You work at an observatory.
     speech_level: 해요체
-    catchphrases: [{text: 별일이네요, welcome: 1}, {text: 발사, welcome: 0}]
+    catchphrases: [{ko: 별일이네요, welcome: 1}, {ko: 발사, welcome: 0}]
   - name: clio
     title_ko: 역사학자
     title_en: a historian

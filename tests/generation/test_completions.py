@@ -4,9 +4,7 @@ import pytest
 
 from lingo_hitl.config import GenerateConfig
 from lingo_hitl.errors import UserError
-from lingo_hitl.generation.generate import generate
-from lingo_hitl.models.journal import Journal
-from tests.generation.seeds import seed, table
+from tests.generation.seeds import grown, seed, table
 from tests.providers import serving
 
 SEED = seed("별이란?", "빛나는 천체입니다.")
@@ -14,7 +12,7 @@ SEED = seed("별이란?", "빛나는 천체입니다.")
 
 def complete(server, seeds=(SEED,), pool=("a", "b"), **options):
     config = {"pool": [server.spec(name, name=name) for name in pool], **options}
-    return generate(table(*seeds), GenerateConfig(preference=config), journal=Journal.in_memory())
+    return grown(table(*seeds), GenerateConfig(preference=config))
 
 
 def by_model(row):
@@ -81,13 +79,13 @@ def test_identical_completions_are_asked_for_again_and_then_left_out():
         assert len(server.asked) == 4
     assert outcome.rows.num_rows == 0
     reason = outcome.dropped[0]["reason"]
-    assert reason == "fewer than 2 different completions (b: the same text as another completion)"
+    assert reason == "fewer than 2 different completions (b: a near-copy of another completion)"
 
 
 def test_a_greedy_model_is_not_asked_the_same_again():
     with serving(lambda model, messages: "같은 글") as server:
         config = {"pool": [server.spec("a", name=n, temperature=0) for n in ("a1", "a2")]}
-        outcome = generate(table(SEED), GenerateConfig(preference=config), journal=Journal.in_memory())
+        outcome = grown(table(SEED), GenerateConfig(preference=config))
         assert len(server.asked) == 1  # the second is the first, replayed
     assert outcome.rows.num_rows == 0
 

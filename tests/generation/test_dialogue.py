@@ -4,10 +4,9 @@ import pytest
 
 from lingo_hitl.config import GenerateConfig
 from lingo_hitl.errors import UserError
-from lingo_hitl.generation.generate import generate
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.records import GENERATED, content_id, seen_texts
-from tests.generation.seeds import seed, table
+from tests.generation.seeds import grown, seed, table
 from tests.providers import serving
 
 SEED = seed("별은 왜 반짝이나요?", "대기가 흔들리기 때문입니다.")
@@ -21,7 +20,7 @@ def talk(server, personas, seeds=(SEED,), turns=3, journal=None, user=None, assi
         "target_turns": turns,
         **options,
     }
-    return generate(table(*seeds), GenerateConfig(dialogue=config), journal=journal or Journal.in_memory())
+    return grown(table(*seeds), GenerateConfig(dialogue=config), journal=journal)
 
 
 def numbered(model, messages):

@@ -4,16 +4,16 @@ from hypothesis import strategies as st
 
 from lingo_hitl.config import GenerateConfig, Seeds
 from lingo_hitl.errors import UserError
-from lingo_hitl.generation.generate import generate, pick
+from lingo_hitl.generation.generate import pick
 from lingo_hitl.generation.replies import whole_sentences
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.records import GENERATED, content_id, seen_texts
-from tests.generation.seeds import seed, table
+from tests.generation.seeds import grown, seed, table
 
 
 def test_instructions_go_through_as_they_are():
     seeds = [seed("질문", "답"), seed("답 없는 질문")]
-    outcome = generate(table(*seeds), GenerateConfig(instruction={}), journal=Journal.in_memory())
+    outcome = grown(table(*seeds), GenerateConfig(instruction={}))
     rows = outcome.rows.to_pylist()
     assert outcome.rows.schema == GENERATED
     assert [(r["instruction"], r["output"], r["models"]) for r in rows] == [
@@ -27,26 +27,27 @@ def test_instructions_go_through_as_they_are():
 
 def test_rows_that_read_the_same_are_kept_once():
     seeds = [seed("질문", "답"), seed("질문", "답", source="other")]
-    outcome = generate(table(*seeds), GenerateConfig(instruction={}), journal=Journal.in_memory())
+    outcome = grown(table(*seeds), GenerateConfig(instruction={}))
     assert outcome.rows.num_rows == 1
     assert [row["reason"] for row in outcome.dropped] == ["the same row came before"]
 
 
 def test_seeds_are_every_kth_row_in_equal_shares_of_the_sources():
     seeds = [seed(f"a{n}", source="a") for n in range(100)] + [seed(f"b{n}", source="b") for n in range(5)]
-    names = [row["instruction"] for row in pick(seeds, Seeds(count=20))]
+    corpus = table(*seeds)
+    names = [seeds[place]["instruction"] for place in pick(corpus, Seeds(count=20))]
     assert names == [f"a{n * 100 // 15}" for n in range(15)] + [f"b{n}" for n in range(5)]
-    assert [r["instruction"] for r in pick(seeds, Seeds(sources=["b"], count=2))] == ["b0", "b2"]
-    assert pick(seeds, Seeds()) == seeds
-    assert pick(seeds, Seeds(count=0)) == []
+    assert [seeds[place]["instruction"] for place in pick(corpus, Seeds(sources=["b"], count=2))] == ["b0", "b2"]
+    assert pick(corpus, Seeds()) == list(range(105))
+    assert pick(corpus, Seeds(count=0)) == []
     with pytest.raises(UserError, match=r"sources there: a, b\. Check"):
-        pick(seeds, Seeds(sources=["song"]))
+        pick(corpus, Seeds(sources=["song"]))
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(0, 60))
 def test_picking_gives_as_many_as_wanted_each_once_in_order(sources, count):
     seeds = [seed(f"q{n}", source=f"s{s}") for n, s in enumerate(sources)]
-    chosen = pick(seeds, Seeds(count=count))
+    chosen = [seeds[place] for place in pick(table(*seeds), Seeds(count=count))]
     assert len(chosen) == min(count, len(seeds)) == len({row["id"] for row in chosen})
     for source in {row["source"] for row in chosen}:
         places = [int(row["instruction"][1:]) for row in chosen if row["source"] == source]
@@ -82,9 +83,9 @@ def test_the_packaged_model_writes_all_three_tasks(tmp_path):
     }
     seeds = [seed("What is the moon?", "A rock.", language="en"), seed("Why is the sky blue?", "Air.", language="en")]
     with Journal(tmp_path / "journal") as journal:
-        outcome = generate(table(*seeds), GenerateConfig(**config), journal=journal)
+        outcome = grown(table(*seeds), GenerateConfig(**config), journal=journal)
     with Journal(tmp_path / "journal") as journal:
-        again = generate(table(*seeds), GenerateConfig(**config), journal=journal)
-        assert journal.summary()["packaged/smollm2-135m"].calls == 0
+        again = grown(table(*seeds), GenerateConfig(**config), journal=journal)
+    assert "calls" not in again.report["models"]["packaged/smollm2-135m"]
     assert again.rows.equals(outcome.rows)
     assert outcome.report["rows"]["instruction"] == 2 and outcome.rows.num_rows + len(outcome.dropped) == 6

@@ -11,7 +11,7 @@ ORBIT = """
     role_en: You work at an observatory.
     speech_level: 해요체
     answer_prefixes: [음,]
-    catchphrases: [{text: 별일이네요, welcome: 1}]
+    catchphrases: [{ko: 별일이네요, en: How odd, welcome: 1}]
 """
 
 
@@ -59,5 +59,19 @@ def test_a_wrong_file_is_one_line(tmp_path):
         load_personas(str(path))
 
 
-def test_the_shipped_personas_are_whole():
-    assert "orbit" in load_personas("sample")
+def test_a_phrase_is_korean_alone_or_in_both_languages(personas, tmp_path):
+    orbit = load_personas(str(personas))["orbit"]
+    assert orbit.prefixes("ko") == ["음,"] and orbit.prefixes("en") == []
+    assert orbit.welcome("ko") == {"음,": 1, "별일이네요": 1} and orbit.welcome("en") == {"How odd": 1}
+    wrong = "personas:" + ORBIT.replace("[음,]", "[{ko: 음, welcome: 1}]")
+    assert "unknown key 'answer_prefixes.0.welcome'" in refused(tmp_path / "p.yaml", wrong)
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_the_shipped_personas_are_whole(language):
+    shipped = load_personas("sample")
+    named = {"orbit", "neuroticism", "medician", "humanities_scholar", "historian_and_physician"}
+    assert len(shipped) == 6 and named < set(shipped)
+    for persona in shipped.values():
+        assert len(persona.prefixes(language)) >= 3 and len(persona.suffixes(language)) >= 4
+        assert len(persona.welcome(language)) >= 9 and persona.speech_level in ("해요체", "합쇼체", "반말")

@@ -9,6 +9,7 @@ from lingo_hitl.config import JudgeConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.judging.judge import judge
 from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.session import Session
 from lingo_hitl.records import GENERATED, JUDGED, identified, to_table
 from tests.providers import serving
 
@@ -31,7 +32,7 @@ DIALOGUE = identified(
 def judged(server, *rows, journal=None, judges=("judge",), **options):
     table = to_table(rows, GENERATED)
     config = JudgeConfig(judges=[server.spec(name, name=name) for name in judges], **options)
-    return judge(table, config, journal=journal or Journal.in_memory())
+    return judge(table, config, session=Session(journal or Journal.in_memory()))
 
 
 def by_label(ratings):
@@ -122,7 +123,7 @@ def test_every_aspect_has_its_wording_in_both_languages(aspect):
 
 
 def test_without_judges_rows_go_on_with_nulls():
-    outcome = judge(to_table([PREFERENCE, DIALOGUE], GENERATED), JudgeConfig(), journal=Journal.in_memory())
+    outcome = judge(to_table([PREFERENCE, DIALOGUE], GENERATED), JudgeConfig(), session=Session.in_memory())
     rows = outcome.rows.to_pylist()
     assert [row["ratings"] for row in rows] == [[None, None], [None]]
     assert [row["judge"] for row in rows] == [None, None] and outcome.dropped == []
@@ -137,7 +138,7 @@ def test_a_rerun_asks_nothing(tmp_path):
 
 
 def test_no_rows_are_no_rows():
-    outcome = judge(to_table([], GENERATED), JudgeConfig(judges=["packaged/smollm2-135m"]), journal=Journal.in_memory())
+    outcome = judge(to_table([], GENERATED), JudgeConfig(judges=["packaged/smollm2-135m"]), session=Session.in_memory())
     assert outcome.rows.num_rows == 0 and outcome.rows.schema.names == [*GENERATED.names, *JUDGED.names]
     assert isinstance(outcome.rows, pa.Table)
 
@@ -158,7 +159,7 @@ def test_the_packaged_model_rates_by_its_probabilities():
         "completions": ["A sun.", "x " * 5_000],
     }
     rows = to_table([PREFERENCE, english, INSTRUCTION, UNANSWERED, DIALOGUE], GENERATED)
-    outcome = judge(rows, JudgeConfig(judges=["packaged/smollm2-135m"]), journal=Journal.in_memory())
+    outcome = judge(rows, JudgeConfig(judges=["packaged/smollm2-135m"]), session=Session.in_memory())
     ratings = [rating for row in outcome.rows.to_pylist() for rating in row["ratings"]]
     assert len(ratings) == 7 and ratings[5] is None
     assert all(1 <= rating <= 5 for rating in ratings if rating is not None)

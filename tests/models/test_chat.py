@@ -12,7 +12,8 @@ import pytest
 from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.llm import load_llm
+from lingo_hitl.models.loop import submit
+from lingo_hitl.models.session import Session
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "AIzaNotForDisk"
@@ -31,27 +32,27 @@ def user(text):
 
 
 def test_further_samples_are_asked_for_once_each(spec, provider):
-    journal = Journal.in_memory()
-    model = load_llm(spec, journal=journal)
+    session = Session.in_memory()
+    model = session.llm(spec)
     model.complete([user("a")], num_generations=2)
     model.complete([user("a")], num_generations=3)
     model.further(3).complete([user("a")])
     model.complete([user("a")], first_sample=3)
     assert len(provider.prompts) == 4
-    assert journal.summary()["gemini/g"].replayed == 3
+    assert session.tally.models()["gemini/g"]["replayed"] == 3
 
 
 def test_another_name_replays_and_other_parameters_do_not(spec, provider):
     journal = Journal.in_memory()
-    load_llm(spec, journal=journal).complete([user("a")])
-    load_llm(spec.model_copy(update={"name": "other"}), journal=journal).complete([user("a")])
+    Session(journal).llm(spec).complete([user("a")])
+    Session(journal).llm(spec.model_copy(update={"name": "other"})).complete([user("a")])
     assert len(provider.prompts) == 1
-    load_llm(spec.model_copy(update={"temperature": 0.1}), journal=journal).complete([user("a")])
+    Session(journal).llm(spec.model_copy(update={"temperature": 0.1})).complete([user("a")])
     assert len(provider.prompts) == 2
 
 
 def test_the_spec_s_system_prompt_gives_way_to_the_conversation_s(spec, provider):
-    model = load_llm(spec.model_copy(update={"system_prompt": "짧게"}), journal=Journal.in_memory())
+    model = Session.in_memory().llm(spec.model_copy(update={"system_prompt": "짧게"}))
     model.complete([user("a")])
     model.complete([[{"role": "system", "content": "길게"}, *user("a")]])
     said = [body["systemInstruction"]["parts"][0]["text"] for body in provider.bodies]
@@ -61,7 +62,7 @@ def test_the_spec_s_system_prompt_gives_way_to_the_conversation_s(spec, provider
 def test_lone_surrogates_in_question_and_answer_do_no_harm(spec, provider, tmp_path):
     provider.reply_to = lambda prompt: (200, {"candidates": [{"content": {"parts": [{"text": "x\ud800y"}]}}]})
     with Journal(tmp_path / "j.sqlite") as journal:
-        model = load_llm(spec, journal=journal)
+        model = Session(journal).llm(spec)
         model.backoff_s = 0.01
         [[said]] = model.complete([user("\ud800 별")])
         assert provider.prompts[0] == "? 별"
@@ -78,7 +79,7 @@ def test_distilabel_s_tasks_run_as_they_are(spec, provider):
     provider.reply_to = lambda prompt: (
         (200, blocked) if prompt == "bad" else (200, {"candidates": [candidate]}) if "<text 1>" in prompt else None
     )
-    model = load_llm(spec, journal=Journal.in_memory())
+    model = Session.in_memory().llm(spec)
     write = TextGeneration(name="write", llm=model, num_generations=2)
     write.load()
     rows = next(write.process([{"instruction": "good"}, {"instruction": "bad"}]))
@@ -104,7 +105,7 @@ def test_a_distilabel_pipeline_takes_it_and_its_completions_reach_the_journal(sp
     with Journal(tmp_path / "j.sqlite") as journal:
         with Pipeline(cache_dir=tmp_path / "cache") as pipeline:
             load = LoadDataFromDicts(data=[{"instruction": "별"}, {"instruction": "달"}])
-            load >> TextGeneration(llm=load_llm(spec, journal=journal))
+            load >> TextGeneration(llm=Session(journal).llm(spec))
         made = pipeline.run(use_cache=False)["default"]["train"]
         assert sorted(made["generation"]) == ["answer to 달", "answer to 별"]
         assert len(journal) == 2
@@ -117,9 +118,10 @@ import sys
 from pathlib import Path
 from lingo_hitl.config import LLMSpec
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.llm import load_llm
+from lingo_hitl.models.loop import submit
+from lingo_hitl.models.session import Session
 with Journal(Path(sys.argv[1])) as journal:
-    model = load_llm(LLMSpec(model="gemini/g"), journal=journal)
+    model = Session(journal).llm(LLMSpec(model="gemini/g"))
     groups = model.complete([[{"role": "user", "content": f"question {i}"}] for i in range(40)])
     print(sum(group[0].text is not None for group in groups))
 """
@@ -159,15 +161,15 @@ def test_after_kill_9_only_what_was_in_flight_is_asked_again(spec, provider, tmp
 )
 def test_a_model_that_is_not_there_is_one_line(model, line):
     with pytest.raises(UserError, match=line) as raised:
-        load_llm(LLMSpec(model=model), journal=Journal.in_memory())
+        Session.in_memory().llm(LLMSpec(model=model))
     assert "\n" not in str(raised.value)
 
 
 def test_only_a_model_of_this_machine_gives_probabilities(spec):
-    model = load_llm(spec, journal=Journal.in_memory())
+    model = Session.in_memory().llm(spec)
     assert not model.gives_probabilities
     with pytest.raises(UserError, match=r"judge\.method: text"):
-        model.choice_probabilities([user("a")], ["1", "2"])
+        submit(model.achoice_probabilities([user("a")], ["1", "2"])).result()
 
 
 def test_naming_a_model_imports_nothing_heavy():

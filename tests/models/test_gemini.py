@@ -5,7 +5,7 @@ import pytest
 from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.llm import load_llm
+from lingo_hitl.models.session import Session
 from tests.providers import Provider, gemini_error, gemini_text, over_limit
 
 SECRET, OTHER = "AIzaSecretOne", "AIzaSecretTwo"
@@ -21,7 +21,7 @@ def environment(monkeypatch, provider: Provider):
 
 
 def gemini(journal=None, **spec):
-    model = load_llm(LLMSpec(model="gemini/gemini-test", **spec), journal=journal or Journal.in_memory())
+    model = Session(journal or Journal.in_memory()).llm(LLMSpec(model="gemini/gemini-test", **spec))
     model.backoff_s, model.timeout_s, model.attempts = 0.01, 5.0, 3
     return model
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, Journal, Usage, completion_key
+from lingo_hitl.models.journal import Completion, Entry, Journal, completion_key
 
 HELLO = [{"role": "user", "content": "안녕"}]
 
@@ -14,26 +14,24 @@ HELLO = [{"role": "user", "content": "안녕"}]
 def test_a_completion_comes_back_whole_after_reopening(tmp_path):
     said = Completion("별은 뜨겁다", "length", "cut", 12, 5, 0.25)
     with Journal(tmp_path / "new" / "journal.sqlite") as journal:
-        journal.put(b"k", said, model="gemini/x")
+        journal.put([Entry(b"k", "gemini/x", said)])
     with Journal(tmp_path / "new" / "journal.sqlite") as journal:
         assert journal.get(b"k") == said
         assert journal.get(b"other") is None
-        assert journal.summary() == {"gemini/x": Usage(replayed=1)}
 
 
 def test_a_reason_is_kept_and_a_passing_failure_is_not(tmp_path):
     with Journal(tmp_path / "j.sqlite") as journal:
-        journal.put(b"a", Completion(None, "prompt blocked: SAFETY", input_tokens=3), model="m")
-        journal.put(b"b", Completion.failed("503 twice"), model="m")
+        journal.put([Entry(b"a", "m", Completion(None, "prompt blocked: SAFETY", input_tokens=3))])
+        journal.put([Entry(b"b", "m", Completion.failed("503 twice"))])
         assert journal.get(b"a").finish == "prompt blocked: SAFETY"
         assert journal.get(b"b") is None
-        assert journal.summary()["m"] == Usage(calls=2, replayed=1, input_tokens=3)
 
 
 def test_the_first_completion_of_a_key_stays(tmp_path):
     with Journal(tmp_path / "j.sqlite") as journal:
-        journal.put(b"a", Completion("first"), model="m")
-        journal.put(b"a", Completion("second"), model="m")
+        journal.put([Entry(b"a", "m", Completion("first"))])
+        journal.put([Entry(b"a", "m", Completion("second"))])
         assert journal.get(b"a").text == "first"
 
 
@@ -62,7 +60,7 @@ def test_many_threads_write_at_once(tmp_path):
 
         def write(worker):
             for i in range(20):
-                journal.put(f"{worker}-{i}".encode(), Completion(str(i)), model="m")
+                journal.put([Entry(f"{worker}-{i}".encode(), "m", Completion(str(i)))])
                 assert journal.get(f"{worker}-{i}".encode()).text == str(i)
 
         threads = [threading.Thread(target=write, args=(w,)) for w in range(4)]
@@ -71,12 +69,11 @@ def test_many_threads_write_at_once(tmp_path):
         for thread in threads:
             thread.join()
         assert len(journal) == 80
-        assert journal.summary()["m"].calls == journal.summary()["m"].replayed == 80
 
 
 def test_two_open_journals_share_one_file(tmp_path):
     with Journal(tmp_path / "j.sqlite") as one, pickle.loads(pickle.dumps(one)) as other:
-        one.put(b"a", Completion("x"), model="m")
+        one.put([Entry(b"a", "m", Completion("x"))])
         assert other.get(b"a").text == "x"
 
 
@@ -92,17 +89,17 @@ def test_a_truncated_journal_is_noticed_on_opening(tmp_path):
     path = tmp_path / "j.sqlite"
     with Journal(path) as journal:
         for i in range(200):
-            journal.put(str(i).encode(), Completion("긴 글 " * 200), model="m")
+            journal.put([Entry(str(i).encode(), "m", Completion("긴 글 " * 200))])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match="is not a whole journal"):
         Journal(path)
 
 
-def test_a_journal_of_a_newer_version_is_left_alone(tmp_path):
+def test_a_journal_of_another_version_is_left_alone(tmp_path):
     path = tmp_path / "j.sqlite"
     with Journal(path) as journal:
         journal._db.execute("PRAGMA user_version=99")
-    with pytest.raises(UserError, match="newer lingo-hitl"):
+    with pytest.raises(UserError, match="another lingo-hitl"):
         Journal(path)
 
 

@@ -9,15 +9,15 @@ import pytest
 from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.llm import load_llm
 from lingo_hitl.models.nucleus import DrawPerRow
+from lingo_hitl.models.session import Session
 
 PROMPTS = ["hi", "별은 어떻게", "a longer question?", "abc", "x"]
 
 
 def local(folder, journal=None, **spec):
     options = {"max_new_tokens": 12, "temperature": 1.0, "device": "cpu", **spec}
-    return load_llm(LLMSpec(model=f"transformers/{folder}", **options), journal=journal or Journal.in_memory())
+    return Session(journal or Journal.in_memory()).llm(LLMSpec(model=f"transformers/{folder}", **options))
 
 
 def user(text):

@@ -7,8 +7,7 @@ import pytest
 from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
 from lingo_hitl.models import packaged
-from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.llm import load_llm
+from lingo_hitl.models.session import Session
 
 
 def test_without_the_wheel_its_command_is_given(monkeypatch):
@@ -41,7 +40,7 @@ def test_two_processes_unpack_at_once_and_both_get_the_whole_model(tmp_path):
 
 @pytest.mark.model
 def test_smollm2_writes_english_and_gives_probabilities():
-    model = load_llm(LLMSpec(model="packaged/smollm2-135m", max_new_tokens=24), journal=Journal.in_memory())
+    model = Session.in_memory().llm(LLMSpec(model="packaged/smollm2-135m", max_new_tokens=24))
     questions = ["What is a star?", "Name a colour.", "Why does it rain?"]
     said = [group[0].text for group in model.complete([[{"role": "user", "content": q}] for q in questions])]
     assert all(text and len(text.split()) > 2 for text in said)

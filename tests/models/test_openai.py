@@ -5,7 +5,8 @@ import pytest
 from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.llm import load_llm
+from lingo_hitl.models.loop import submit
+from lingo_hitl.models.session import Session
 from tests.providers import Provider, openai_text
 
 SECRET = "sk-verysecret"
@@ -13,9 +14,8 @@ SECRET = "sk-verysecret"
 
 def openai(provider: Provider, journal=None, **spec):
     spec = LLMSpec(model="openai/tiny", base_url=f"{provider.url}/v1", **spec)
-    model = load_llm(spec, journal=journal or Journal.in_memory())
-    model.inner.max_retries = 0
-    model.load()
+    model = Session(journal or Journal.in_memory()).llm(spec)
+    model.backoff_s, model.attempts = 0.01, 3
     return model
 
 
@@ -70,16 +70,35 @@ def test_a_refused_key_stops_the_run_without_telling_it(provider, monkeypatch):
     assert SECRET not in str(raised.value) and SECRET not in repr(model) and SECRET not in str(model.dump())
 
 
-def test_a_server_that_is_not_there_stops_the_run(provider):
-    model = openai(provider)
-    model.inner.base_url = "http://127.0.0.1:9/v1"
-    model.load()
+def test_a_server_that_is_not_there_stops_the_run():
+    model = Session.in_memory().llm(LLMSpec(model="openai/tiny", base_url="http://127.0.0.1:9/v1"))
+    model.backoff_s = 0.01
     with pytest.raises(UserError, match="cannot be reached"):
         only(model, "a")
+
+
+def test_a_second_key_takes_over_where_the_first_is_refused_and_a_limit_is_waited_for(provider, monkeypatch):
+    monkeypatch.setenv("OLD", "sk-old")
+    monkeypatch.setenv("NEW", SECRET)
+    provider.bad_keys["sk-old"] = (401, {"error": {"message": "revoked"}})
+    provider.planned.append((429, {"error": {"message": "slow down"}}))
+    model = openai(provider, api_key_env=["OLD", "NEW"])
+    assert [said.text for said in only(model, "a", "b")] == ["answer to a", "answer to b"]
+    assert model.session.tally.keys()["NEW"]["calls"] == 2
+    assert model.session.tally.keys()["NEW"]["limited"] == 1
+
+
+def test_a_server_that_knows_no_schemas_is_asked_without(provider):
+    schema = {"type": "object", "properties": {"rating": {"type": "integer"}}, "required": ["rating"]}
+    provider.planned.append((400, {"error": {"message": "response_format is not supported"}}))
+    model = openai(provider)
+    said = submit(model.acomplete([{"role": "user", "content": "a"}], schema=schema)).result()
+    assert said.text == "answer to a"
+    assert ["response_format" in body for body in provider.bodies] == [True, False]
 
 
 def test_openai_itself_needs_a_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(UserError, match=r"looked for OPENAI_API_KEY\)"):
-        load_llm(LLMSpec(model="openai/gpt"), journal=Journal.in_memory())
+        Session.in_memory().llm(LLMSpec(model="openai/gpt"))

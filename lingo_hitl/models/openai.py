@@ -1,0 +1,102 @@
+"""OpenAI, and every server that speaks its protocol (vLLM, Ollama), through distilabel's own client."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, ClassVar
+
+import openai
+from distilabel.models.llms import OpenAILLM
+from pydantic import PrivateAttr, SecretStr
+
+from lingo_hitl.models.chat import Conversation, Sampling
+from lingo_hitl.models.journal import Completion
+from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
+from lingo_hitl.models.remote import Reason, Refusal, RemoteModel
+from lingo_hitl.models.wrapped import known_arguments, read_output
+
+DEFAULT_KEY = "OPENAI_API_KEY"
+KEYLESS = "no key"
+"""Stands for the key of a server of one's own that asks for none."""
+
+# The first that fits holds.
+_MEANINGS: dict[type[Exception], Reason] = {
+    openai.AuthenticationError: "key",
+    openai.PermissionDeniedError: "key",
+    openai.NotFoundError: "model",
+    openai.APITimeoutError: "server",
+    openai.APIConnectionError: "network",
+    openai.InternalServerError: "server",
+    openai.APIStatusError: "request",
+    openai.APIError: "server",
+    json.JSONDecodeError: "server",
+}
+_WORDS: dict[type[Exception], str] = {
+    openai.APITimeoutError: "timeout",
+    openai.APIConnectionError: "no connection",
+}
+
+
+class OpenAIModel(RemoteModel):
+    """`openai/<model>`: OpenAI itself, or with `base_url` any server that speaks its protocol.
+
+    A server of one's own is sent a key only where `api_key_env` names one: `OPENAI_API_KEY` is for OpenAI.
+    """
+
+    writes_json: ClassVar[bool] = True
+    _clients: dict[str, OpenAILLM] | None = PrivateAttr(None)
+    _refuses_schemas: bool = PrivateAttr(False)
+    _unpicklable: ClassVar[tuple[str, ...]] = ("_pool", "_clients")
+
+    def load(self) -> None:
+        super().load()
+        if self._clients is not None:
+            return
+        base_url = self.spec.base_url or os.environ.get("OPENAI_BASE_URL")
+        if base_url is not None and not self.spec.api_key_env:
+            keys = [Key(KEYLESS, "none", self.session.quotas.get(KEYLESS) or Key(KEYLESS, "").quota)]
+        else:
+            keys = keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
+        where = {"base_url": base_url} if base_url else {}
+        name = self.spec.model.partition("/")[2]
+        self._clients = {
+            key.variable: OpenAILLM(
+                model=name, api_key=SecretStr(key.secret), max_retries=0, timeout=int(self.timeout_s), **where
+            )
+            for key in keys
+        }
+        for client in self._clients.values():
+            client.load()
+        self._pool = self.session.pool(f"{self.spec.model} {base_url or ''}".strip(), keys, patience_s=self.patience_s)
+
+    async def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Completion:
+        assert self._clients is not None
+        client = self._clients[key.variable]
+        arguments = known_arguments(client.agenerate, sampling)
+        held: dict[str, Any] = {}
+        if sampling.schema and not self._refuses_schemas:
+            form = {"name": "reply", "schema": json.loads(sampling.schema), "strict": True}
+            held = {"response_format": {"type": "json_schema", "json_schema": form}}
+        extra = {**arguments.pop("extra_body", {}), **held}
+        try:
+            output = await client.agenerate(input=messages, num_generations=1, **arguments, extra_body=extra or None)
+        except openai.BadRequestError:
+            if not held:
+                raise
+            # Many servers of one's own know no schemas; the prompt asks for the form in words as well.
+            self._refuses_schemas = True
+            output = await client.agenerate(input=messages, num_generations=1, **arguments)
+        return read_output(output, sampling)
+
+    def _refusal(self, error: Exception) -> Refusal | None:
+        words = " ".join(str(error).split())
+        if isinstance(error, openai.RateLimitError):
+            return Refusal("limit", words, in_seconds(error.response.headers.get("retry-after", "")))
+        for kind, reason in _MEANINGS.items():
+            if isinstance(error, kind):
+                return Refusal(reason, _WORDS.get(kind) or f"{type(error).__name__}: {words}")
+        return None
+
+    def _place(self) -> str:
+        return f"base_url ({self.spec.base_url or 'its usual place'})"

@@ -1,0 +1,121 @@
+"""Models behind an API: keys in turn, retries, and what each refusal means for the row, the key and the run."""
+
+from __future__ import annotations
+
+import random
+import time
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import PrivateAttr
+
+from lingo_hitl.errors import UserError
+from lingo_hitl.models.chat import ChatModel, Conversation, Request, Sampling
+from lingo_hitl.models.journal import Completion
+from lingo_hitl.models.keys import Key, KeyPool, request_size
+
+_LONGEST_PAUSE_S = 30.0
+
+Reason = Literal["limit", "key", "model", "request", "network", "server"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a call gave no completion.
+
+    limit: the key is over its limit. key: the key is not accepted. model: there is no such model.
+    request: this request is not accepted, and would not be a second time. network: nobody answers.
+    server: anything that may go better the next time.
+    """
+
+    reason: Reason
+    words: str
+    pause_s: float | None = None  # limit: how long the provider asks to wait
+
+
+class RemoteModel(ChatModel):
+    """A model that is called over the network with API keys.
+
+    A blocked prompt, a refusal, a reply cut at max_new_tokens and an empty reply give no text and a
+    reason, which the journal keeps. A request that meets `attempts` server errors or timeouts gives no
+    text either, and is asked again by the next run.
+
+    Attributes:
+        timeout_s: seconds without a byte after which a request counts as lost.
+        attempts: tries of one request that meets server errors, timeouts or a broken reply.
+        backoff_s: pause after the first of them, doubled each time, with jitter.
+        patience_s: longest wait for a key that is over its limit, before the run stops.
+    """
+
+    timeout_s: float = 120.0
+    attempts: int = 5
+    backoff_s: float = 1.0
+    patience_s: float = 900.0
+
+    _pool: KeyPool | None = PrivateAttr(None)
+
+    @abstractmethod
+    async def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Completion:
+        """One try; raises whatever the provider's client raises."""
+
+    @abstractmethod
+    def _refusal(self, error: Exception) -> Refusal | None:
+        """What an error of `_call` means; None: it is none of the provider's, but a fault of ours."""
+
+    @abstractmethod
+    def _place(self) -> str:
+        """Where the server is looked for, in words for an error: a setting that may be wrong."""
+
+    async def _answer(self, request: Request, sampling: Sampling) -> Completion:
+        if self._pool is None:
+            self.load()
+        assert self._pool is not None
+        pool, started, tries = self._pool, time.monotonic(), 0
+        limited_since: float | None = None
+        size = request_size(request.messages)
+        expected = pool.expected_tokens(size, 0)
+        while True:
+            key = await pool.take(expected, limited_since)
+            used: int | None = None
+            usage = self.session.tally.of(self.spec.model, key.variable)
+            try:
+                completion = await self._call(key, request.messages, sampling)
+                used = completion.input_tokens
+            except Exception as error:
+                refusal = self._refusal(error)
+                if refusal is None:
+                    raise
+            else:
+                pool.worked(key)
+                usage.calls += 1
+                usage.blocked += completion.text is None
+                usage.input_tokens += completion.input_tokens
+                usage.output_tokens += completion.output_tokens
+                return replace(completion, seconds=time.monotonic() - started)
+            finally:
+                pool.give_back(key, expected=expected, used=used, size=size)
+            why = pool.without_secrets(refusal.words)
+            if refusal.reason == "limit":
+                usage.limited += 1
+                limited_since = limited_since or time.monotonic()
+                pool.rest(key, refusal.pause_s, backoff_s=self.backoff_s)
+                continue
+            if refusal.reason == "key":
+                pool.put_out(key, f"refused ({why})")
+                continue
+            if refusal.reason == "model":
+                raise UserError(f"{self.spec.model}: not found ({why}). Check the model's name.")
+            tries += 1
+            if refusal.reason == "request" or tries >= self.attempts:
+                if refusal.reason == "network":
+                    raise UserError(
+                        f"{self.spec.model}: the server cannot be reached ({why}). Check the network and "
+                        f"{self._place()}, and run again: the run resumes where it stopped."
+                    )
+                usage.failed += 1
+                times = "" if refusal.reason == "request" else f", {tries} times"
+                return Completion.failed(f"{why}{times}", seconds=time.monotonic() - started)
+            usage.retries += 1
+            pause = min(_LONGEST_PAUSE_S, self.backoff_s * 2.0 ** (tries - 1))
+            await self.session.stop.sleep(pause * random.uniform(0.5, 1.0))

@@ -1,0 +1,115 @@
+"""What all models of a run share: the journal, the API keys with their quotas, and the counts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lingo_hitl.config import LLMSpec, Quota
+from lingo_hitl.errors import UserError
+from lingo_hitl.models.journal import Completion, Entry, Journal
+from lingo_hitl.models.keys import Key, KeyPool, Stop
+from lingo_hitl.models.tally import Tally
+
+if TYPE_CHECKING:
+    from lingo_hitl.models.chat import ChatModel
+
+MOST_THREADS = 512
+"""Calls that wait in threads at once; a thread is started only where all others wait."""
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """How a session is made anew in another process."""
+
+    journal: Path | None
+    quotas: Mapping[str, Quota]
+    offline: bool
+
+    def open(self) -> Session:
+        """The session of this process for this plan; one, however many ask."""
+        name = f"{os.getpid()} {self}"
+        if (found := _opened.get(name)) is None:
+            found = _opened[name] = Session(Journal(self.journal), quotas=self.quotas, offline=self.offline)
+        return found
+
+
+class Session:
+    """The journal, keys and counts of a run.
+
+    Equal calls that are under way at the same time are one call. Pickled, it carries its plan, and is one
+    session again in each process.
+
+    Args:
+        quotas: by the environment variable of a key: what it may be used for in a minute and a day, for each model.
+        offline: replay only; what the journal does not have is an error.
+    """
+
+    def __init__(self, journal: Journal, *, quotas: Mapping[str, Quota] | None = None, offline: bool = False) -> None:
+        self.journal = journal
+        self.quotas = dict(quotas or {})
+        self.offline = offline
+        self.tally = Tally()
+        self.stop = Stop()
+        self.threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="calls")
+        self._under_way: dict[bytes, asyncio.Task[Completion]] = {}
+        self._pools: dict[tuple[str, tuple[str, ...]], KeyPool] = {}
+
+    @classmethod
+    def in_memory(cls) -> Session:
+        return cls(Journal.in_memory())
+
+    def llm(self, spec: LLMSpec) -> ChatModel:
+        """A loaded model; see `llm.load_llm`."""
+        from lingo_hitl.models.llm import load_llm
+
+        return load_llm(spec, session=self)
+
+    def pool(self, model: str, keys: list[Key], *, patience_s: float) -> KeyPool:
+        """The pool of these keys for a model: one, however many specs name them."""
+        name = (model, tuple(key.variable for key in keys))
+        if name not in self._pools:
+            self._pools[name] = KeyPool(model, keys, patience_s=patience_s, stop=self.stop, journal=self.journal)
+        return self._pools[name]
+
+    async def once(self, key: bytes, model: str, ask: Callable[[], Awaitable[Completion]]) -> Completion:
+        """The completion under `key`: replayed, or asked for and on disk before this returns."""
+        if (under_way := self._under_way.get(key)) is None:
+            if (known := self.journal.get(key)) is not None:
+                self.tally.of(model).replayed += 1
+                return known
+            if self.offline:
+                raise UserError(
+                    f"{model}: the journal {self.journal.path} lacks a completion that this run needs. "
+                    "Run without --offline, or with the journal that has it."
+                )
+            under_way = self._under_way[key] = asyncio.create_task(self._keep(key, model, ask))
+            under_way.add_done_callback(lambda _: self._under_way.pop(key, None))
+        # Whoever waits may be cancelled; what is paid for still comes home.
+        return await asyncio.shield(under_way)
+
+    async def settled(self) -> None:
+        """Wait until no call is under way."""
+        while self._under_way:
+            await asyncio.wait(list(self._under_way.values()))
+
+    async def _keep(self, key: bytes, model: str, ask: Callable[[], Awaitable[Completion]]) -> Completion:
+        self.stop.check()
+        completion = await ask()
+        await self.journal.keep(Entry(key, model, completion))
+        return completion
+
+    def __reduce__(self) -> tuple[Callable[[SessionPlan], Session], tuple[SessionPlan]]:
+        return _reopened, (SessionPlan(self.journal.path, self.quotas, self.offline),)
+
+
+_opened: dict[str, Session] = {}
+
+
+def _reopened(plan: SessionPlan) -> Session:
+    return plan.open()
