@@ -107,7 +107,7 @@ def _quotas(plan: Plan, folder: Path) -> Iterator[Line]:
     bodies = folder / "bodies.jsonl"
     bodies.unlink(missing_ok=True)
     with loopback(folder, *weather, "--bodies", str(bodies), keys=KEYS) as gemini:
-        _generate(gemini, folder / "quotas", plan.dialogues)
+        _generate(gemini, folder / "quotas", plan.dialogues, a_minute=A_MINUTE * SCALE)
     calls = read_calls(gemini.log)
     start, stop = calls.arrived[0] + RAMP_S, calls.arrived[len(calls) * 9 // 10]
     accepted, useful = (count(start, stop) / (stop - start) for count in (calls.accepted, calls.useful))
@@ -178,7 +178,7 @@ def _rate(calls: Calls) -> float:
     return calls.useful() / (calls.arrived[-1] - calls.arrived[0])
 
 
-def _generate(gemini: Loopback, folder: Path, dialogues: int) -> dict[str, Any]:
+def _generate(gemini: Loopback, folder: Path, dialogues: int, *, a_minute: float = 60_000) -> dict[str, Any]:
     """Run the command on that many seeds; CPU seconds and peak bytes of its process."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -188,7 +188,13 @@ def _generate(gemini: Loopback, folder: Path, dialogues: int) -> dict[str, Any]:
             print(json.dumps(row, ensure_ascii=False), file=seeds)
     model = {"model": "gemini/gemini-2.0-flash", "api_key_env": list(gemini.keys), "max_new_tokens": 512}
     dialogue = {"user": model, "assistant": {**model, "temperature": 0.15}, "target_turns": TURNS}
-    project = {"project": "bench", "corpus": [{"path": "seeds.jsonl"}], "generate": {"dialogue": dialogue}}
+    quotas = dict.fromkeys(gemini.keys, {"requests_per_minute": a_minute})
+    project = {
+        "project": "bench",
+        "corpus": [{"path": "seeds.jsonl"}],
+        "quotas": quotas,
+        "generate": {"dialogue": dialogue},
+    }
     (folder / "project.yaml").write_text(json.dumps(project), encoding="utf-8")
     cost = folder / "cost.json"
     _run(gemini, "benchmarks.watched", str(cost), "generate", str(folder / "project.yaml"))
