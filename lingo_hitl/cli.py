@@ -17,11 +17,12 @@ from argilla_setup import launcher
 from argilla_setup.team import team_secrets
 from lingo_hitl import __version__, backup_cli
 from lingo_hitl.accounts_cli import app as accounts_app
-from lingo_hitl.config import Project
+from lingo_hitl.config import Project, only_task
 from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
 from lingo_hitl.home_option import Home, home_of
-from lingo_hitl.project_file import expanded, load_project
+from lingo_hitl.project_file import expanded, load_project, read_yaml
+from lingo_hitl.records import Task
 from lingo_hitl.status_table import print_status
 from lingo_hitl.summary import tell
 
@@ -141,11 +142,21 @@ def secrets(folder: Annotated[Path, typer.Argument(help="A folder of their own."
 
 
 @app.command(rich_help_panel=STAGE)
-def generate(config: Config, workdir: Workdir = None) -> None:
+def generate(
+    config: Annotated[Path | None, typer.Argument(help="The project's YAML file.", show_default=False)] = None,
+    yaml: Annotated[Path | None, typer.Option("--config", help="The same; or Lingo_Chat's own YAML.")] = None,
+    task: Annotated[Task | None, typer.Option(help="Only this one of the config's tasks.")] = None,
+    workdir: Workdir = None,
+) -> None:
     """1. From corpora to rows: persona dialogues, pooled completions, instructions."""
     from lingo_hitl import pipeline
+    from lingo_hitl.lingo_chat.run import run as run_lingo_chat
+    from lingo_hitl.lingo_chat.settings import is_lingo_chat
 
-    tell(pipeline.generate(load_project(config, workdir=workdir)))
+    path = _one_config(config, yaml)
+    if is_lingo_chat(content := read_yaml(path)):
+        return run_lingo_chat(content, path, task=task, workdir=workdir, tell=tell, say=print)
+    return tell(pipeline.generate(only_task(load_project(path, workdir=workdir), task)))
 
 
 @app.command(rich_help_panel=STAGE)
@@ -228,6 +239,14 @@ def _root(
     if show_version:
         print(f"lingo-hitl {__version__}")
         raise typer.Exit
+
+
+def _one_config(argument: Path | None, option: Path | None) -> Path:
+    if argument and option and argument != option:
+        raise UserError(f"two configs are given, {argument} and --config {option}. Leave out one of them.")
+    if path := argument or option:
+        return path
+    raise UserError("no config is given. Name a project's YAML, or Lingo_Chat's with --config basic_config.yaml.")
 
 
 def _with_version(project: Project, version: str | None) -> Project:

@@ -113,6 +113,7 @@ class Corpus(Section):
     source: str | None = None
     language: Language | Literal["auto"] = "auto"
     split: str = "train"  # hub or datasets folder only
+    start: int = Field(0, ge=0)  # rows passed over at the beginning
     limit: int | None = Field(None, ge=1)
     licence: str | None = None  # goes onto the dataset card
 
@@ -280,6 +281,21 @@ class Project(Section):
         if isinstance(content, dict) and isinstance(content.get("project"), str):
             return {"workdir": Path("work", content["project"]), **content}
         return content
+
+
+def only_task(project: Project, task: str | None) -> Project:
+    """The project with one of its generation tasks alone; all of them where `task` is None.
+
+    Raises:
+        UserError: the config does not have that task.
+    """
+    if task is None:
+        return project
+    wanted = getattr(project.generate, task)
+    if wanted is None:
+        named = [name for name in GenerateConfig.model_fields if getattr(project.generate, name)]
+        raise UserError(f"task '{task}' is not in the config; there: {', '.join(named)}. Add it under `generate`.")
+    return project.model_copy(update={"generate": GenerateConfig.model_validate({task: wanted})})
 
 
 def checked_version(version: str) -> str:

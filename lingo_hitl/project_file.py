@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from dotenv import load_dotenv
 from pydantic import BaseModel, ValidationError
 
 from lingo_hitl.config import GenerateConfig, Project
+from lingo_hitl.env_file import load_env
 from lingo_hitl.errors import UserError, nearest
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -18,15 +18,15 @@ SectionT = TypeVar("SectionT", bound=BaseModel)
 FILE_ENDINGS = {".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt", ".yaml", ".yml"}
 """A path with one of these is a file even where it does not exist; without, it may be a hub id such as a/b-v1.1."""
 
-SECRETIVE = ("api_key_env", "url", "base_url")
+SECRETIVE = ("api_key_env", "url", "base_url", "key_list")
 """Keys whose value is never repeated in an error: somebody may have put a secret there."""
 
 
-def load_project(path: Path, *, workdir: Path | None = None) -> Project:
-    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it is loaded.
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key, a value that does not fit; with its place.
+        UserError: no such file, not UTF-8, not YAML (with the place), no mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -46,15 +46,22 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
         raise UserError(
             f"{path}: expected a mapping with the keys {', '.join(Project.model_fields)}; found {_kind(content)}."
         )
+    return content
+
+
+def load_project(path: Path, *, workdir: Path | None = None) -> Project:
+    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it is loaded.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, a value that does not fit; with its place.
+    """
+    content = read_yaml(path)
     folder = path.resolve().parent
-    try:
-        load_dotenv(folder / ".env")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / '.env'}: cannot be read as UTF-8 text. Correct it, or move it away.") from error
+    load_env(folder)
     try:
         project = Project.model_validate(_with_local_models(content, folder))
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error)}") from error
+        raise UserError(f"{path}: {explain(error, Project)}") from error
     except RecursionError as error:
         raise UserError(f"{path}: refers to itself (an alias inside its own anchor). Write it out.") from error
     return project.model_copy(
@@ -131,25 +138,26 @@ def expanded(path: Path) -> Path:
         raise UserError(f"{path}: there is no such user on this machine. Write the folder out.") from error
 
 
-def _explain(error: ValidationError) -> str:
-    """The first fault of a config in one line, with its dotted place and, for a misspelt key, the nearest one."""
+def explain(error: ValidationError, config: type[BaseModel]) -> str:
+    """The first fault of a `config` in one line, with its dotted place and, for a misspelt key, the nearest one."""
     faults = error.errors()
     # A misspelt key is often also a missing one: the misspelling is what the user can see.
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        known = _keys_at(fault["loc"][:-1])
+        known = _keys_at(config, fault["loc"][:-1])
         return f"unknown key '{place}'.{nearest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
     if fault["type"] == "missing":
-        return f"key '{place}' is missing. `lingo-hitl init` writes an example that has it."
+        example = " `lingo-hitl init` writes an example that has it." if config is Project else ""
+        return f"key '{place}' is missing.{example}"
     message = fault["msg"].removeprefix("Value error, ")
     if any(part in SECRETIVE for part in fault["loc"]):
         return f"'{place}': {message[0].lower()}{message[1:]}."
     return f"'{place}': {message[0].lower()}{message[1:]} (found {_short(fault['input'])})."
 
 
-def _keys_at(place: tuple[int | str, ...]) -> list[str]:
-    model: Any = Project
+def _keys_at(config: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    model: Any = config
     for part in place:
         if isinstance(part, int):
             continue

@@ -30,6 +30,8 @@ CORPUS = pa.schema(
         ("source", pa.string()),  # name of the corpus
         ("source_id", pa.string()),  # the row's own id there, else its position
         ("language", pa.string()),  # "ko" or "en"
+        ("url", pa.string()),  # the page that the row was taken from, where the corpus says so; else null
+        ("original", pa.string()),  # the output before it was put into a persona's words; null where it was not
     ]
 )
 

@@ -32,6 +32,7 @@ def lingo(*arguments: str, folder: Path, **environment: str) -> subprocess.Compl
             "HOME": str(folder),
             "LINGO_HITL_HOME": str(folder / "home"),
             "LANG": "C.UTF-8",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
             **environment,
         },
     )

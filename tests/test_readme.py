@@ -16,7 +16,7 @@ from datasets import load_dataset
 from argilla_setup import launcher
 from lingo_hitl.demo import ANNOTATORS, simulate
 from lingo_hitl.project_file import load_project
-from tests.models.provider import running
+from tests.providers import running
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -138,7 +138,7 @@ def _rows_of(corpus: Corpus, number: int, exact: bool, before: int) -> Iterator[
     name = source_name(corpus)
     group = None if corpus.source else opened.layout.group
     with progress(f"reading {name}", opened.total) as advance:
-        for position, raw in enumerate(opened.rows, start=1):
+        for position, raw in enumerate(opened.rows, start=1 + corpus.start):
             place = {"source": (group(raw) if group else None) or name, "position": position}
             own_id = None
             row: Row

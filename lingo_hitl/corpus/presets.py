@@ -133,17 +133,21 @@ def _said(turn: Mapping[str, Any]) -> Any:
 
 
 def open_laid_out(corpus: Corpus) -> Opened:
-    """Open a corpus, at most `corpus.limit` rows of it, and learn from its first rows how it is laid out.
+    """Open a corpus, at most `limit` rows of it from `start` on, and learn from the first how it is laid out.
 
     Raises:
         UserError: as `readers.open_corpus`; no rows; no such column, or none that could hold the instruction.
     """
     reading = open_corpus(corpus)
-    rows = iter(itertools.islice(reading.rows, corpus.limit))
+    end = None if corpus.limit is None else corpus.start + corpus.limit
+    rows = itertools.islice(reading.rows, corpus.start, end)
     head = list(itertools.islice(rows, HEAD))
+    if not head and corpus.start:
+        raise UserError(f"{corpus.path}: has no row {corpus.start}, counted from 0. Start earlier.")
     if not head:
         raise UserError(f"{corpus.path}: has no rows. Expected rows with an instruction each.")
-    total = min(reading.total, corpus.limit or reading.total)
+    left = max(reading.total - corpus.start, 0)
+    total = min(left, corpus.limit or left)
     return Opened(layout_of(corpus, head), itertools.chain(head, rows), total)
 
 

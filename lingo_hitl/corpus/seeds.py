@@ -24,6 +24,8 @@ from lingo_hitl.stages import Outcome, file_sha256
 
 TEXT_LIMIT = 100_000  # characters
 HANGUL_SHARE = 0.2  # of the letters: Korean texts quote English names and code, English ones hardly any Hangul
+ASIDE = {"url": "url", "original": "org_output"}
+"""Columns of `records.CORPUS` that are no texts of the row, and the columns of files that they come from."""
 STRAY_CELLS = "it has more cells than the header"
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
@@ -130,7 +132,7 @@ def _rows_of(corpus: Corpus) -> Iterator[tuple[Row, str | None]]:
     opened = open_laid_out(corpus)
     source = source_name(corpus)
     with progress(f"reading {source}", opened.total) as advance:
-        for position, raw in enumerate(opened.rows, start=1):
+        for position, raw in enumerate(opened.rows, start=1 + corpus.start):
             yield _row(raw, opened.layout.texts(raw), corpus, source, position)
             advance()
 
@@ -139,7 +141,7 @@ def _row(raw: RawRow, texts: Texts, corpus: Corpus, source: str, position: int) 
     values = {"instruction": texts.instruction, "output": texts.output, "input": texts.input}
     row_id = raw.get(corpus.columns["id"]) if "id" in corpus.columns else None
     name = str(position if row_id in (None, "") else row_id)
-    row = {"source": source, "source_id": name.encode("utf-8", "replace").decode()}
+    row: Row = {"source": source, "source_id": name.encode("utf-8", "replace").decode()}
     reason = STRAY_CELLS if BEYOND in raw else None
     reason = reason or next((fault for name, value in values.items() if (fault := _fault(name, value))), None)
     if reason is None and not (values["instruction"] or "").strip():
@@ -150,7 +152,14 @@ def _row(raw: RawRow, texts: Texts, corpus: Corpus, source: str, position: int) 
     instruction, output = with_input(texts.instruction, texts.input), clean(texts.output or "")
     row |= {"instruction": instruction, "output": output}
     row["language"] = row_language(corpus, raw) or language_of(f"{instruction}\n{output}")
+    row |= {name: _aside(raw, column) for name, column in ASIDE.items()}
     return {"id": content_id("corpus", {"instruction": instruction, "output": output}), **row}, None
+
+
+def _aside(raw: RawRow, column: str) -> str | None:
+    """What a row says beside its texts; None where it says nothing that can be kept."""
+    value = raw.get(column)
+    return clean(value) or None if isinstance(value, str) and _fault(column, value) is None else None
 
 
 def _fault(name: str, value: Any) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lingo_hitl.models.loop import loop, submit
+from lingo_hitl.models.keys import Stopped
 from lingo_hitl.models.session import Session
 from lingo_hitl.progress import progress
 from lingo_hitl.records import Row
@@ -123,7 +124,7 @@ def _run(work: Work, rows: Iterable[Row], session: Session, what: str, total: in
                     place += 1
         driver.result()
     except BaseException:
-        loop().call_soon_threadsafe(session.stop.because, asyncio.CancelledError())
+        loop().call_soon_threadsafe(session.stop.because, Stopped("nobody waits for more"))
         driver.exception()  # waits for what is under way
         raise
 

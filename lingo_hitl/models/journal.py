@@ -214,8 +214,12 @@ class Journal:
     def _unusable(self, error: Exception) -> UserError:
         if isinstance(error, OSError) or "unable to open" in str(error) or "readonly" in str(error):
             return UserError(f"{self.path}: the journal cannot be written ({error}). Check the folder's permissions.")
-        if "full" in str(error) or "locked" in str(error):
-            return UserError(f"{self.path}: the journal cannot be written ({error}). Mend that and run again.")
+        # SQLite knows a full disk (ENOSPC); a quota or a limit on file sizes is an I/O error like any other to it.
+        if "full" in str(error) or "locked" in str(error) or "I/O error" in str(error):
+            return UserError(
+                f"{self.path}: the journal cannot be written ({error}). Is the disk full? Mend that and run again: "
+                "the run resumes where it stopped."
+            )
         return UserError(
             f"{self.path}: is not a whole journal ({error}). Move it away, and what it held is asked for again; "
             f"or rescue it with `sqlite3 {self.path} .recover`."

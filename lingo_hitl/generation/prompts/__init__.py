@@ -1,30 +1,125 @@
-"""Prompt texts, one Markdown file each, in a folder for each language; jinja2 fills them in."""
+"""Prompt texts, one Markdown file each, in a folder for each language; jinja2 fills them in.
+
+Users may bring their own: a file of the same name in a folder of theirs, `ko/persona_agent.md`, goes before
+the shipped one. `check_prompts` says in time what could not be filled in.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lingo_hitl.errors import UserError, nearest
+
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
+    from jinja2.nodes import Node
+
+_MARK = re.compile(r"<[A-Z]{2,}>")  # what distilabel fills in
 
 
-def render(package: str, language: str, name: str, **values: Any) -> str:
-    """The prompt `<language>/<name>.md` of `package` with `values` filled in.
+def render(package: str, language: str, name: str, *, folder: str | None = None, **values: Any) -> str:
+    """The prompt `<language>/<name>.md` of `folder`, else of `package`, with `values` filled in.
 
     Raises:
         jinja2.UndefinedError: the prompt names a value that was not given.
     """
-    return _template(package, language, name).render(**values).strip()
+    return _template(package, folder, language, name).render(**values).strip()
+
+
+def check_prompts(folder: str, package: str, *, key: str) -> None:
+    """Refuse prompts of a user's own that could not take the place of those of `package`.
+
+    A prompt must have every placeholder that the shipped one fills in whatever the row; those that it fills in
+    under a condition may be left out, and others there are not.
+
+    Args:
+        key: where in the config the folder is named, in words for the error.
+
+    Raises:
+        UserError: no such folder, no prompts in it, a name that no shipped prompt has, no template, a
+            placeholder that is missing or not known.
+    """
+    place = Path(folder)
+    found = sorted(place.glob("**/*.md")) if place.is_dir() else []
+    if not found:
+        raise UserError(f"{place}: no folder with prompts in it, such as ko/persona_agent.md. Check {key}.")
+    shipped = _names(package)
+    for file in found:
+        name = file.relative_to(place).with_suffix("").as_posix()
+        if name not in shipped:
+            raise UserError(f"{file}: there is no such prompt.{nearest(name, shipped)} Known: {', '.join(shipped)}.")
+        _check(file, _read(files(package), name), name)
+
+
+def _check(file: Path, shipped: str, name: str) -> None:
+    from jinja2 import TemplateSyntaxError
+    from jinja2.meta import find_undeclared_variables
+
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        tree = _environment().parse(text)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: is not UTF-8 text. Save it as UTF-8.") from None
+    except TemplateSyntaxError as error:
+        raise UserError(f"{file}:{error.lineno}: not a template ({error.message}).") from None
+    of_jinja = set(_environment().globals)
+    named = find_undeclared_variables(tree) - of_jinja
+    known = find_undeclared_variables(_environment().parse(shipped)) - of_jinja
+    if strange := sorted(named - known):
+        fills = f"{{{{ {strange[0]} }}}}"
+        raise UserError(
+            f"{file}: placeholder {fills} is not known.{nearest(strange[0], known)} "
+            f"The shipped {name}.md has {', '.join(sorted(known)) or 'none'}."
+        )
+    needed = set(_always(_environment().parse(shipped))) & known
+    missing = [f"{{{{ {value} }}}}" for value in sorted(needed - named)]
+    missing += sorted(set(_MARK.findall(shipped)) - set(_MARK.findall(text)))
+    if missing:
+        raise UserError(f"{file}: placeholder {', '.join(missing)} is missing. Put it where the text belongs.")
+
+
+def _always(node: Node) -> Iterator[str]:
+    """The names that a template fills in whatever their values are."""
+    from jinja2 import nodes
+
+    for child in node.iter_child_nodes():
+        if isinstance(child, nodes.For):
+            yield from (name.name for name in child.iter.find_all(nodes.Name))
+            if isinstance(child.iter, nodes.Name):
+                yield child.iter.name
+        elif isinstance(child, nodes.Name) and child.ctx == "load":
+            yield child.name
+        elif not isinstance(child, nodes.If | nodes.CondExpr):
+            yield from _always(child)
+
+
+def _names(package: str) -> list[str]:
+    """The shipped prompts as `<language>/<name>`."""
+    root = Path(str(files(package)))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("*/**/*.md"))
+
+
+def _read(root: Any, name: str) -> str:
+    text: str = (root / f"{name}.md").read_text(encoding="utf-8-sig")
+    return text
 
 
 @cache
-def _template(package: str, language: str, name: str) -> Template:
+def _template(package: str, folder: str | None, language: str, name: str) -> Template:
+    own = folder is not None and (Path(folder) / language / f"{name}.md").is_file()
+    return _environment().from_string(_read(Path(str(folder)) if own else files(package), f"{language}/{name}"))
+
+
+@cache
+def _environment() -> Environment:
     from jinja2 import Environment, StrictUndefined
 
-    text = (files(package) / language / f"{name}.md").read_text(encoding="utf-8")
     # The prompts are plain text for a model, never HTML: nothing is escaped.
-    return Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False).from_string(
-        text
-    )
+    return Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)

@@ -1,0 +1,71 @@
+"""Files by day: appended to, never twice the same dialogue, whole after whatever happened."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingo_hitl.lingo_chat.day_files import count_below, day_file, save
+
+MONDAY, TUESDAY = date(2024, 7, 1), date(2024, 7, 2)
+
+
+def line(text, **more):
+    messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "네.\u2028\n"}]
+    return {"messages": messages, "persona": "orbit", "score": 4.0, **more}
+
+
+def contents(path):
+    return [json.loads(text)["messages"][0]["content"] for text in path.read_text(encoding="utf-8").split("\n") if text]
+
+
+def test_a_day_is_called_as_lingo_chat_calls_it(tmp_path):
+    assert day_file(tmp_path, MONDAY) == tmp_path / "240701.jsonl"
+
+
+def test_what_any_day_of_the_folder_holds_is_not_written_again(tmp_path):
+    monday, tuesday = day_file(tmp_path, MONDAY), day_file(tmp_path, TUESDAY)
+    assert save([line("가"), line("나"), line("가")], monday).added == 2
+    saved = save([line("가", score=1.0), line("다"), line("가", persona="clio")], tuesday)
+    assert (saved.path, saved.added, saved.there) == (tuesday, 2, 1)
+    assert contents(monday) == ["가", "나"]
+    assert contents(tuesday) == ["다", "가"]
+
+
+def test_lines_of_others_stay_and_files_of_others_are_not_looked_at(tmp_path):
+    path = day_file(tmp_path, MONDAY)
+    before = b'not json\n[1, 2]\n{"messages": 3}\n{"messages": [{"role": "user"}]}\n\n{"score": 1, "messages": []}'
+    path.write_bytes(before)
+    (tmp_path / "mine.jsonl").write_text(json.dumps(line("가")) + "\n", encoding="utf-8")
+    assert save([line("가")], path).added == 1
+    assert path.read_bytes().startswith(before + b"\n")
+    assert count_below(path, 3.0) == 1
+
+
+@given(st.lists(st.text(max_size=20), max_size=8), st.integers(min_value=0))
+@settings(max_examples=60, deadline=None)
+def test_wherever_a_write_was_cut_off_the_next_run_makes_it_whole(texts, cut):
+    with tempfile.TemporaryDirectory() as folder:
+        path = day_file(Path(folder), MONDAY)
+        save(map(line, texts), path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: cut % (len(whole) + 1)])
+        save(map(line, texts), path)
+        assert path.read_bytes() == whole
+
+
+def test_two_processes_at_once_write_each_dialogue_once(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from tests.lingo_chat.test_day_files import *\n"
+        "for n in range(40): save([line(str(n)), line(sys.argv[2] + str(n))], day_file(Path(sys.argv[1]), MONDAY))"
+    )
+    root = Path(__file__).parents[2]
+    both = [subprocess.Popen([sys.executable, "-c", code, tmp_path, name], cwd=root) for name in "ab"]
+    assert [process.wait(60) for process in both] == [0, 0]
+    found = contents(day_file(tmp_path, MONDAY))
+    assert sorted(found) == sorted(mark + str(n) for n in range(40) for mark in ("", "a", "b"))

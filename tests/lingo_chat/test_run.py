@@ -1,0 +1,131 @@
+"""Lingo_Chat's own YAML through the real command line, against a loopback Gemini."""
+
+import re
+from datetime import date
+
+import pytest
+
+from tests.command_line import lingo_here
+from tests.lingo_chat.lingo_chat_user import KEYS, SEEDS, YAML, folder_of_a_user, generate, lines_in
+from tests.providers import gemini_text
+from tests.test_cli import refused
+
+FIELDS = {
+    "instruction",
+    "messages",
+    "num_turns",
+    "ans_num_paragraphs",
+    "ans_num_words",
+    "url",
+    "persona",
+    "score",
+    "score_feedback",
+}
+
+
+def test_its_yaml_runs_unchanged_and_writes_its_two_files(tmp_path, provider):
+    ran = generate(folder_of_a_user(tmp_path), provider)
+    assert ran.returncode == 0, ran.stderr
+    today = f"{date.today():%y%m%d}.jsonl"
+    assert {path.name for path in (tmp_path / "data").glob("*/*.jsonl")} == {"KoAlpaca_v1.1.jsonl", today}
+    raw = lines_in(tmp_path / "data" / "synt_raw")
+    assert [(line["url"], line["score"]) for line in raw] == [
+        ("https://kin.naver.com/0", 4.5),
+        ("https://kin.naver.com/1", 2.0),
+        ("https://kin.naver.com/2", 4.5),
+    ]
+    first = raw[0]
+    assert set(first) == FIELDS
+    assert (first["persona"], first["num_turns"], first["score_feedback"]) == ("orbit", 3, "읽어 보았습니다.")
+    assert first["instruction"] == first["messages"][0]["content"] == "별은 도대체 무엇일까요?"
+    assert [message["role"] for message in first["messages"]] == ["user", "assistant"] * 3
+    assert (first["ans_num_paragraphs"], first["ans_num_words"]) == ([2, 2, 2], [3, 3, 3])  # "# 답\n\n별은 ..."
+    post = lines_in(tmp_path / "data" / "post")
+    assert [line["url"] for line in post] == ["https://kin.naver.com/0", "https://kin.naver.com/2"]
+    assert post[0]["messages"][1]["content"].startswith("답\n\n별은")
+    assert post[0]["ans_num_words"] == [2, 2, 2]
+    assert "model_inference (Lingo_Chat's vLLM side)" in ran.stdout
+    assert set(provider.keys) == set(KEYS.values())
+    told = ran.stdout + ran.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".env"]
+    assert not any(key in told or any(key.encode() in file.read_bytes() for file in files) for key in KEYS.values())
+
+
+def test_a_second_run_asks_and_writes_nothing_and_a_lower_threshold_adds_what_it_lets_in(tmp_path, provider):
+    generate(folder_of_a_user(tmp_path), provider)
+    asked = len(provider.prompts)
+    before = [path.read_bytes() for path in sorted((tmp_path / "data").glob("*/*.jsonl"))]
+    assert "3 were there before" in generate(tmp_path, provider).stdout
+    assert [path.read_bytes() for path in sorted((tmp_path / "data").glob("*/*.jsonl"))] == before
+    for threshold, there, told in (("1.5", [4.5, 4.5, 2.0], "1 dialogues"), ("4.0", [4.5, 4.5, 2.0], "1 dialogues")):
+        (tmp_path / "basic_config.yaml").write_text(YAML.replace("threshold: 3.0", f"threshold: {threshold}"))
+        assert told in generate(tmp_path, provider).stdout
+        assert [line["score"] for line in lines_in(tmp_path / "data" / "post")] == there
+    assert len(provider.prompts) == asked
+
+
+def test_every_seed_from_start_idx_on_is_used(tmp_path, provider):
+    generate(folder_of_a_user(tmp_path, yaml=YAML.replace("start_idx: 0", "start_idx: 1")), provider)
+    assert [line["url"][-1] for line in lines_in(tmp_path / "data" / "synt_raw")] == ["1", "2"]
+    (tmp_path / "basic_config.yaml").write_text(YAML.replace("start_idx: 0", "start_idx: 7"))
+    assert "has no row 7" in refused_by(generate(tmp_path, provider))
+
+
+def test_a_dialogue_without_a_score_is_kept_in_the_raw_file_alone(tmp_path, provider):
+    talk = provider.reply_to
+    provider.reply_to = lambda prompt: gemini_text("점수: 10\n근거: 훌륭.") if "점수" in prompt else talk(prompt)
+    ran = generate(folder_of_a_user(tmp_path, SEEDS[:1]), provider)
+    assert ran.returncode == 0, ran.stderr
+    (line,) = lines_in(tmp_path / "data" / "synt_raw")
+    assert line["score"] is None
+    assert "outside 1 to 5" in line["score_feedback"]
+    assert lines_in(tmp_path / "data" / "post") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"JH"]', '"JH", "DN", "YH"]', "needs DN_GEMINI_API_KEY, YH_GEMINI_API_KEY: not set"),
+        ('["LE", "JH"]', '["AIzaSyD-0123456789012345678901234567890"]', "never a key itself"),
+        ('["LE", "JH"]', "[LE, NO]", "'multiturn_generation.key_list.1': input should be a valid string"),
+        ('"orbit"', '"orbitt"', "persona 'orbitt' is not defined; known: orbit"),
+        (
+            "CORRECTNESS_MULTITURN_SCORING_PROMPT",
+            "RELEVANCE_PROMPT",
+            "should be 'CORRECTNESS_MULTITURN",
+        ),
+        ("target_turn: 3", "target_turn: 0", "'multiturn_generation.target_turn'"),
+        ("score_threshold: 3.0", "score_treshold: 3.0", "key 'scoring.score_threshold' is missing"),
+        ("KoAlpaca_v1.1.jsonl", "KoAlpaca_v1.2.jsonl", "KoAlpaca_v1.2.jsonl is no file. Check json.insp"),
+    ],
+    ids=["keys", "a key itself", "NO", "persona", "prompt", "turns", "misspelt", "seeds"],
+)
+def test_a_mistake_in_it_is_one_line(tmp_path, provider, old, new, says):
+    assert old in YAML
+    told = refused_by(generate(folder_of_a_user(tmp_path, yaml=YAML.replace(old, new)), provider))
+    assert says in told
+    assert "AIza" not in told
+    assert provider.prompts == []
+
+
+def test_the_word_none_is_no_key(tmp_path, provider):
+    folder_of_a_user(tmp_path, keys={"LE_GEMINI_API_KEY": "AIzaSecretOfLE", "JH_GEMINI_API_KEY": "None"})
+    assert "needs JH_GEMINI_API_KEY: not set" in refused_by(generate(tmp_path, provider))
+
+
+def test_a_project_of_ours_may_follow_config_too(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "별은 왜 빛나나요?", "output": "핵융합 때문이에요."}\n')
+    (tmp_path / "p.yaml").write_text("project: p\ncorpus: [{path: rows.jsonl}]\n")
+    ran = lingo_here("generate", "--config", "p.yaml", folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "done before" in lingo_here("generate", "p.yaml", folder=tmp_path).stdout
+    assert "two configs" in refused(lingo_here("generate", "p.yaml", "--config", "q.yaml", folder=tmp_path))
+    assert "no config is given" in refused(lingo_here("generate", folder=tmp_path))
+    told = refused(lingo_here("generate", "p.yaml", "--task", "dialogue", folder=tmp_path))
+    assert "task 'dialogue' is not in the config; there: instruction" in told
+
+
+def refused_by(ran):
+    """The one line of a refusal; what is read and not used may be told before it."""
+    assert re.fullmatch(r"(Read and not used: .*\n)?(corpus .*\n)?", ran.stdout), ran.stdout
+    return refused(ran)
