@@ -188,7 +188,7 @@ def _generate(gemini: Loopback, folder: Path, dialogues: int, *, a_minute: float
             print(json.dumps(row, ensure_ascii=False), file=seeds)
     model = {"model": "gemini/gemini-2.0-flash", "api_key_env": list(gemini.keys), "max_new_tokens": 512}
     dialogue = {"user": model, "assistant": {**model, "temperature": 0.15}, "target_turns": TURNS}
-    quotas = dict.fromkeys(gemini.keys, {"requests_per_minute": a_minute})
+    quotas = {key: {"requests_per_minute": a_minute} for key in gemini.keys}
     project = {
         "project": "bench",
         "corpus": [{"path": "seeds.jsonl"}],

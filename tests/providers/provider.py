@@ -167,8 +167,6 @@ class Provider:
         finish = "max_tokens" if fault == "max_tokens" or wire.tokens_of(said) > call.longest else "stop"
         call.said = said[: max(1, len(said) // 2)] if fault == "max_tokens" else said
         whole = _as_response(_text(call, call.said, finish))
-        if self.quotas is not None:
-            self.quotas.spend(call.key, time.monotonic(), wire.tokens_of(call.said))
         if fault == "truncated":
             call.said = None
             return Response(200, whole.content_type, whole.body[: len(whole.body) // 2])
