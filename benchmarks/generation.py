@@ -123,13 +123,16 @@ def _quotas(plan: Plan, folder: Path) -> Iterator[Line]:
     yield Line("requests that a quota refused", f"{refused:,}", f"{len(calls):,} in all", f"{refused / len(calls):.1%}")
     whole = calls.useful() / (calls.arrived[-1] - calls.arrived[0])
     yield Line("useful completions a second, beginning and end counted", f"{whole:.1f}", f"{ALLOWED:.0f}")
+    journal = folder / "rival.sqlite"
+    journal.unlink(missing_ok=True)
+    paced = ("--a-minute", str(A_MINUTE * SCALE), "--scale", str(SCALE))
     rivals = {
-        "distilabel's TextGeneration": ("distilabel_pipeline", plan.rival_calls, ()),
+        "distilabel's TextGeneration": ("distilabel_pipeline", plan.rival_calls, ("--journal", str(journal))),
         "one thread a key with sleeps": ("one_thread_a_key", len(calls), ("--seconds", str(plan.rival_seconds))),
     }
     for told, (rival, most, options) in rivals.items():
         with loopback(folder, *weather, keys=KEYS) as gemini:
-            _rival(gemini, rival, bodies, most, "--scale", str(SCALE), *options)
+            _rival(gemini, rival, bodies, most, *paced, *options)
         rate = _rate(read_calls(gemini.log))
         yield Line(f"beside {told}, useful a second", f"{useful:.1f}", f"{rate:.1f}", f"{useful / rate:.1f} x")
 

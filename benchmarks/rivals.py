@@ -25,12 +25,16 @@ def distilabel_pipeline(bodies: list[Body], keys: list[str], given: argparse.Nam
     from distilabel.steps import LoadDataFromDicts
     from distilabel.steps.tasks import TextGeneration
 
-    from lingo_hitl.config import LLMSpec
+    from lingo_hitl.config import LLMSpec, Quota
     from lingo_hitl.models.gemini import GeminiModel
+    from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
 
     rows = [{"instruction": body["contents"][-1]["parts"][0]["text"]} for body in bodies]
     with Pipeline(name="rival") as pipeline:
-        model = GeminiModel(spec=LLMSpec(model="gemini/gemini-2.0-flash", api_key_env=keys))
+        quotas = {key: Quota(requests_per_minute=given.a_minute) for key in keys}
+        session = Session(Journal(given.journal), quotas=quotas)
+        model = GeminiModel(spec=LLMSpec(model="gemini/gemini-2.0-flash", api_key_env=keys), session=session)
         LoadDataFromDicts(data=rows) >> TextGeneration(llm=model)
     pipeline.run(use_cache=False)
 
@@ -112,6 +116,8 @@ def main() -> None:
     parser.add_argument("bodies", type=Path)
     parser.add_argument("most", type=int, help="bodies that are sent")
     parser.add_argument("keys", nargs="+", help="environment variables with the keys")
+    parser.add_argument("--journal", type=Path, help="where our model keeps what it is told")
+    parser.add_argument("--a-minute", type=float, default=60.0, help="requests that a key may make")
     parser.add_argument("--scale", type=float, default=1.0, help="how much faster the quotas' time passes")
     parser.add_argument("--seconds", type=float, default=0.0, help="after which no more is asked")
     parser.add_argument("--out", type=Path)
