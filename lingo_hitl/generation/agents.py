@@ -20,7 +20,13 @@ Messages = list[dict[str, str]]
 
 
 class _Agent(Task):
-    """What both agents share: a system prompt of their own before which the spec's may stand."""
+    """What both agents share: a system prompt of their own before which the spec's may stand.
+
+    Attributes:
+        prompts: a folder of prompts that go before the shipped ones.
+    """
+
+    prompts: str | None = None
 
     @property
     def outputs(self) -> list[str]:
@@ -48,16 +54,14 @@ class UserAgent(_Agent):
 
     def format_input(self, input: dict[str, Any]) -> Messages:
         language, persona = input["language"], input["persona"]
-        system = render(PROMPTS, language, "user_agent", title=persona.title(language))
-        opening = render(PROMPTS, language, "opening", question=input["question"])
+        system = render(PROMPTS, language, "user_agent", folder=self.prompts, title=persona.title(language))
+        opening = render(PROMPTS, language, "opening", folder=self.prompts, question=input["question"])
         seen = [{"role": OTHER_ROLE[m["role"]], "content": m["content"]} for m in input["messages"]]
         messages = [self._system(system), {"role": "user", "content": opening}, *seen]
         if input.get("attempt") and seen:
             # Small models answer on where they should ask. The conversation itself stays as it is.
-            messages[-1] = {
-                "role": "user",
-                "content": f"{seen[-1]['content']}\n\n{render(PROMPTS, language, 'reminder')}",
-            }
+            reminder = render(PROMPTS, language, "reminder", folder=self.prompts)
+            messages[-1] = {"role": "user", "content": f"{seen[-1]['content']}\n\n{reminder}"}
         return messages
 
 
@@ -88,6 +92,7 @@ class PersonaAgent(_Agent):
             PROMPTS,
             language,
             "persona_agent",
+            folder=self.prompts,
             title=persona.title(language),
             role=persona.role(language),
             speech_level=persona.speech_level,

@@ -84,6 +84,10 @@ class Key:
         return sum(self.by_hour.values())
 
 
+class Stopped(Exception):
+    """The run was given up by whoever asked for it."""
+
+
 class Stop:
     """Whether a run shall ask no more, and why. What is under way by then still comes home."""
 

@@ -49,8 +49,8 @@ def test_each_row_goes_on_as_it_was_or_is_dropped_with_its_reason(tmp_path):
     assert [{k: v for k, v in row.items() if k != "quality"} for row in kept] == good
     assert [row["messages"] for row in dropped] == [*[row["messages"] for row in bad], "?"]
     reasons = [row["reason"] for row in dropped]
-    assert reasons[0].startswith("copying ") and reasons[0].endswith(" is above 0.5")
-    assert reasons[1].startswith("shrinking ") and reasons[2] == NO_DIALOGUE
+    assert reasons[0].startswith("copying above 0.5 (")
+    assert reasons[1].startswith("shrinking above 0.8 (") and reasons[2] == NO_DIALOGUE
     assert kept[0]["quality"]["speech_level"] == "해요체" and kept[3]["quality"]["speech_level"] is None
     assert (len(sifted.kept), sifted.kept.sum(), sifted.unread) == (7, 5, 1)
     assert [sifted.beyond(name) for name in FAILURES] == [0, 1, 1, 0]
@@ -70,7 +70,7 @@ def test_sharegpt_s_turns_are_read_and_a_persona_can_be_given(tmp_path):
     )
     sift(source, tmp_path, QualityConfig(), personas=PERSONAS, persona="orbit")
     (kept,), (dropped,) = lines(tmp_path / KEPT), lines(tmp_path / DROPPED)
-    assert kept["persona"] == "historian" and dropped["reason"] == "speech level shift 0.50 is above 0.25"
+    assert kept["persona"] == "historian" and dropped["reason"] == "speech level shift above 0.25 (0.50)"
 
 
 def test_a_file_without_dialogues_is_one_line_and_leaves_what_was_there(tmp_path):

@@ -92,6 +92,15 @@ def test_a_catchphrase_is_in_view_until_it_came_up_as_often_as_is_welcome(person
     assert all("별일이네요" not in system and "입버릇" not in system for system in later)
 
 
+def test_a_row_in_the_persona_s_words_is_the_first_turn_as_it_is(personas):
+    styled = {**SEED, "output": "별은 대기 덕에 반짝여요!", "original": SEED["output"]}
+    with serving(numbered) as server:
+        (row,) = talk(server, personas, [styled], turns=2).rows.to_pylist()
+        assert [len(messages) for _, messages in server.asked] == [4, 4]
+    assert contents(row) == [SEED["instruction"], styled["output"], "user 4?", "persona 4."]
+    assert row["reference"] == SEED["output"]
+
+
 def test_personas_take_turns_and_english_seeds_get_english_prompts(personas):
     seeds = [seed("Why do stars twinkle?", "Air.", language="en"), seed("Who was Caesar?", language="en")]
     with serving(numbered) as server:

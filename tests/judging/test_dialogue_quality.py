@@ -152,11 +152,11 @@ def test_rows_of_other_tasks_and_empty_dialogues_have_no_figures():
 
 def test_a_reason_names_the_figure_and_its_limit():
     figures = {"catchphrase_overuse": 0.2, "shrinking": None, "copying": 0.82, "speech_level_shift": 0.0}
-    assert excess(figures, LIMITS) == "copying 0.82 is above 0.5"
+    assert excess(figures, LIMITS) == "copying above 0.5 (0.82)"
     assert beyond(figures, LIMITS) == ["copying"]
     assert excess(figures, LIMITS.model_copy(update={"copying": None})) is None
     both = excess({**figures, "shrinking": 0.9}, LIMITS)
-    assert both == "shrinking 0.90 is above 0.8; copying 0.82 is above 0.5"
+    assert both == "shrinking above 0.8, copying above 0.5 (0.90, 0.82)"
 
 
 def test_20_000_characters_without_a_break_are_measured():

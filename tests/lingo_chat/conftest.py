@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lingo_chat.lingo_chat_user import talk
-from tests.models.provider import Provider, running
+from tests.providers import Provider, running
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.command_line import lingo_here
-from tests.models.provider import Provider, Reply, gemini_text
+from tests.providers import Provider, Reply, gemini_text
 
 YAML = (Path(__file__).parent / "basic_config.yaml").read_text(encoding="utf-8")
 KEYS = {"LE_GEMINI_API_KEY": "AIzaSecretOfLE", "JH_GEMINI_API_KEY": "AIzaSecretOfJH"}

@@ -26,9 +26,7 @@ def beyond(figures: Mapping[str, object], limits: QualityConfig) -> list[str]:
 
 
 def excess(figures: Mapping[str, object], limits: QualityConfig) -> str | None:
-    """Why a dialogue is dropped, with each figure that is above its limit; None where none is."""
-    told = [
-        f"{name.replace('_', ' ')} {figures[name]:.2f} is above {getattr(limits, name):g}"
-        for name in beyond(figures, limits)
-    ]
-    return "; ".join(told) or None
+    """Why a dialogue is dropped: what is above its limit, and in brackets by how much; None where nothing is."""
+    found = beyond(figures, limits)
+    told = ", ".join(f"{name.replace('_', ' ')} above {getattr(limits, name):g}" for name in found)
+    return f"{told} ({', '.join(f'{figures[name]:.2f}' for name in found)})" if found else None
