@@ -123,15 +123,16 @@ def _set_phrases(answers: Sequence[Said], topic: frozenset[str], language: Langu
         new_closings = {last.forms for last in held[-1:] if _stands_alone(last, topic)}
         new_others = {s.forms for s in held if len(s.tokens) >= 4 and _formulaic(s.tokens, topic, 2)}
         new_others |= {_forms(s) for s in _prose(said) if len(_forms(s)) >= 5 and _formulaic(s, topic, 1)}
-        new_runs = set(_runs(said, _RUN[language], topic))
+        new_runs = dict(_runs(said, _RUN[language]))
         tics = {s.forms for s in held if _is_tic(s, topic) and _comes_often(s, spread, len(answers))}
-        seen = (new_openings & openings, new_closings & closings, (new_others | tics) & others, new_runs & runs)
-        if any(seen):
+        seen = (new_openings & openings, new_closings & closings, (new_others | tics) & others)
+        # Hardly any run recurs: only of those that do it is asked what they are made of.
+        if any(seen) or any(_formulaic(new_runs[forms], topic, 3) for forms in new_runs.keys() & runs):
             at_fault.add(i)
         openings |= new_openings
         closings |= new_closings
         others |= new_others | tics
-        runs |= new_runs
+        runs |= new_runs.keys()
     return at_fault
 
 
@@ -177,9 +178,9 @@ def _start(said: Said, length: int, topic: frozenset[str]) -> Forms | None:
     return _forms(first) if len(first) == length and _formulaic(first, topic, 2) else None
 
 
-def _runs(said: Said, length: int, topic: frozenset[str]) -> Iterator[Forms]:
+def _runs(said: Said, length: int) -> Iterator[tuple[Forms, Sentence]]:
     for sentence in _prose(said):
         tokens = tuple(token for token in sentence if token.tag != "PAUSE")
+        forms = _forms(tokens)
         for i in range(len(tokens) - length + 1):
-            if _formulaic(tokens[i : i + length], topic, 3):
-                yield _forms(tokens[i : i + length])
+            yield forms[i : i + length], tokens[i : i + length]
