@@ -274,7 +274,7 @@ def careless():
         yield server, worth
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.booleans(), st.integers(0, 10**6))
 def test_no_rating_lands_on_another_text(careless, tmp_path_factory, ratings, swap, seed):
     server, worth = careless
