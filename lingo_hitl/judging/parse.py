@@ -22,7 +22,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lingo_hitl.judging.labels import MARKS, Label, complete_lists, labels_in, sections
+from lingo_hitl.judging.labels import MARKS, Label, complete_lists, hints_in, labels_in, sections
 from lingo_hitl.judging.parse_json import read_json
 from lingo_hitl.judging.parse_table import read_table
 from lingo_hitl.judging.values import CIRCLED, FULL_WIDTH, PLAIN, NotGiven, OtherScale, read_value
@@ -34,7 +34,9 @@ _NUMBERED = re.compile(rf"^{MARKS}(?:(?P<n>\d{{1,2}})\s*[.):]\s+|(?P<circled>[�
 _TOTAL = r"(?:overall|final|total|총|최종|종합|전체)"
 _KEY = rf"(?:{_TOTAL}\s*)?(?:ratings?|scores?|grade|평점|점수|별점|총점|평가\s*점수|평가)"
 _SEPARATOR = r"[ \t*_`]*(?P<aside>\([^)\n]{0,20}\))?[ \t*_`]*(?:[:=→|]|[–—-](?=\s)|\bis\b|은|는)"
-_RATING_LINE = re.compile(rf"^{MARKS}(?P<key>{_KEY})(?:{_SEPARATOR}|[ \t]+(?=[\d★⭐]))", re.I | re.M)
+_RATING_LINE = re.compile(
+    rf"^{MARKS}(?P<key>{_KEY})(?:{_SEPARATOR}|[ \t]+(?=[★⭐]|\d+(?:\.\d+)?(?!\s*[:=→\d])))", re.I | re.M
+)
 _RATING_INLINE = re.compile(
     rf"(?<![\w가-힣])(?P<key>{_KEY})[ \t*_`]*(?P<aside>\([^)\n]{{0,20}}\))?[ \t*_`]*"
     r"(?:[:=]|(?:[은는]|[–—-]|is)\s*(?=\d))",
@@ -198,16 +200,16 @@ def _rationale(part: str, original: str) -> str | None:
 
 
 def _numbered(text: str, reply: str, count: int) -> list[Verdict] | None:
-    """Lines numbered exactly 1 to `count`, each with its own rating; None where the numbers count something else."""
+    """Lines numbered 1 to `count`, each with its own rating; None where the numbers count something else."""
     items = list(_NUMBERED.finditer(reply.translate(FULL_WIDTH)))
     numbers = [int(item["n"] or item["circled"].translate(CIRCLED)) for item in items]
-    if count < 2 or numbers != list(range(1, count + 1)):
+    if count < 2 or sorted(numbers) != list(range(1, count + 1)):
         return None
     ends = [item.start() for item in items[1:]] + [len(text)]
     verdicts = [_section(text, reply, item.end(), end) for item, end in zip(items, ends, strict=True)]
     if any(verdict is None for verdict in verdicts) or _RATING_LINE.search(text, 0, items[0].start()):
         return None
-    return [verdict for verdict in verdicts if verdict is not None]
+    return by_label([(n, v) for n, v in zip(numbers, verdicts, strict=True) if v is not None], count)
 
 
 def _in_sentences(text: str, count: int, read: Sequence[Verdict] = ()) -> list[Verdict] | None:
@@ -238,6 +240,8 @@ def _in_order(text: str, reply: str, count: int) -> list[Verdict]:
     if len(lines) != count:
         fault = f"{len(lines)} ratings without labels for {count} texts"
         return [Verdict(fault=fault)] * count
+    if any(_hints(text, line) - {place} for place, line in enumerate(lines, start=1)):
+        return [Verdict(fault="it is not clear which text a rating belongs to")] * count
     if len({"".join(line["key"].lower().split()) for line in lines}) > 1:
         return [Verdict(fault="ratings of different kinds, without labels")] * count
     verdicts = []
@@ -247,6 +251,20 @@ def _in_order(text: str, reply: str, count: int) -> list[Verdict]:
         part = slice(line.start(), end)
         verdicts.append(replace(found, rationale=_rationale(text[part], reply[part])))
     return verdicts
+
+
+def _hints(text: str, key: re.Match[str]) -> set[int]:
+    """The texts that are named on a rating's own line or, as a heading, on the one before."""
+    start = text.rfind("\n", 0, key.start()) + 1
+    before = text[:start].rstrip().rpartition("\n")[2]
+    heading = "" if _RATIONALE.match(before) or _RATING_LINE.match(before) else before
+    value = _RATIONALE.split(text[key.end() :].partition("\n")[0])[0]
+    try:
+        end = (read_value(value) or (0.0, 0))[1]
+    except NotGiven:
+        end = 0
+    parts = (heading, text[start : key.start()], key["aside"] or "", value[end:])
+    return set().union(*map(hints_in, parts))
 
 
 def _the_one(text: str, reply: str, lines: Sequence[re.Match[str]]) -> Verdict:
