@@ -31,24 +31,30 @@ if TYPE_CHECKING:
     from lingo_hitl.release.release import ReleaseReport
 
 
-def generate(project: Project) -> Manifest:
-    """Read the corpora, then write dialogues, completions and instructions from them."""
+def read_corpora(project: Project) -> Manifest:
+    """Read the corpora into one table of seeds."""
     from lingo_hitl.corpus.seeds import corpus_hashes, read_corpus
-    from lingo_hitl.generation.generate import generate as stage
-    from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
-    run_stage(
+    return run_stage(
         "corpus",
         lambda: read_corpus(project.corpus),
         workdir=project.workdir,
         config={"project": project.project, "corpus": list(project.corpus)},
         inputs=corpus_hashes(project.corpus),
     )
-    inputs = _input(project, stage.needs)
+
+
+def generate(project: Project) -> Manifest:
+    """Read the corpora, then write dialogues, completions and instructions from them."""
+    from lingo_hitl.generation.generate import generate as stage
+    from lingo_hitl.generation.prompts import prompt_hashes
+    from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
+
+    read_corpora(project)
+    inputs = {**_input(project, stage.needs), **_personas(project)}
     if dialogue := project.generate.dialogue:
-        personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
-        inputs["personas"] = file_sha256(personas) if personas.is_file() else "absent"
+        inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
         file = project.workdir / ".generate.rows"
@@ -64,20 +70,27 @@ def judge(project: Project) -> Manifest:
     Raises:
         UserError: a judge of a writer's family that the config does not own up to.
     """
+    from lingo_hitl.generation.personas import load_personas
     from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
     from lingo_hitl.models.journal import Journal
     from lingo_hitl.models.session import Session
 
     warnings = same_family_warnings(project.generate, project.judge)
+    dialogue = project.generate.dialogue
+    personas = load_personas(dialogue.personas) if dialogue else {}
 
     def work(rows: pa.Table) -> Outcome:
         file = RowFile(project.workdir / ".judge.rows", pa.schema([*rows.schema, *JUDGED]))
         with Journal(project.workdir / "journal.sqlite") as journal, file as out:
-            outcome = stage(rows, project.judge, session=Session(journal, quotas=project.quotas), out=out)
+            outcome = stage(
+                rows, project.judge, session=Session(journal, quotas=project.quotas), out=out, personas=personas
+            )
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
-    return _run(project, "judge", stage.needs, work, project.judge)
+    return _run(
+        project, "judge", stage.needs, work, project.judge, {**_input(project, stage.needs), **_personas(project)}
+    )
 
 
 def binarise(project: Project) -> Manifest:
@@ -201,6 +214,14 @@ def _origins(project: Project) -> dict[str, str]:
     # Numbered, for two corpora may have files of the same name; whole paths would tell of this machine.
     files = {f"corpus {n}: {Path(path).name}": sha256 for n, (path, sha256) in hashes}
     return {**files, "ledger": sync.report["ledger_head"]} if sync else files
+
+
+def _personas(project: Project) -> dict[str, str]:
+    """The hash of the personas' file, where there are dialogues."""
+    if not (dialogue := project.generate.dialogue):
+        return {}
+    personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
+    return {"personas": file_sha256(personas) if personas.is_file() else "absent"}
 
 
 def _input(project: Project, needs: str) -> dict[str, str]:
