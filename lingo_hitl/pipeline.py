@@ -71,6 +71,7 @@ def judge(project: Project) -> Manifest:
         UserError: a judge of a writer's family that the config does not own up to.
     """
     from lingo_hitl.generation.personas import load_personas
+    from lingo_hitl.generation.prompts import prompt_hashes
     from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
     from lingo_hitl.models.journal import Journal
@@ -88,9 +89,8 @@ def judge(project: Project) -> Manifest:
             )
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
-    return _run(
-        project, "judge", stage.needs, work, project.judge, {**_input(project, stage.needs), **_personas(project)}
-    )
+    inputs = {**_input(project, stage.needs), **_personas(project), **prompt_hashes(project.judge.prompts)}
+    return _run(project, "judge", stage.needs, work, project.judge, inputs)
 
 
 def binarise(project: Project) -> Manifest:

@@ -16,12 +16,21 @@ import pyarrow as pa
 
 from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
 from lingo_hitl.errors import UserError
+from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
 from lingo_hitl.judging.dialogue_quality.measure import excess, measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
-from lingo_hitl.judging.written import BY_TURN, CORRECTNESS, Correctness, CorrectnessByTurn, UltraFeedback, View
+from lingo_hitl.judging.written import (
+    BY_TURN,
+    CORRECTNESS,
+    PROMPTS,
+    Correctness,
+    CorrectnessByTurn,
+    UltraFeedback,
+    View,
+)
 from lingo_hitl.models.flow import Flow, Plain, Step, Work, load, run_flow
 from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.session import Session
@@ -120,6 +129,8 @@ class Judge(Step):
     config: JudgeConfig
 
     def start(self, session: Session) -> Work:
+        if self.config.prompts:
+            check_prompts(self.config.prompts, PROMPTS, key="judge.prompts")
         llm = session.llm(self.spec)
         aspects = [*self.config.aspects, CORRECTNESS, BY_TURN]
         hearing = self._written(llm) if writes(self.spec, llm, self.config) else _by_probabilities(llm, aspects)
@@ -142,7 +153,7 @@ class Judge(Step):
         config = self.config
 
         def on_answers(aspect: str) -> Hear:
-            task = alone(UltraFeedback, llm, aspect=aspect)
+            task = alone(UltraFeedback, llm, aspect=aspect, prompts=config.prompts)
 
             async def rate(row: Row, view: View) -> Heard:
                 key = f"{config.seed} {row['id']} {self.spec.label} {aspect}"
@@ -151,7 +162,7 @@ class Judge(Step):
             return rate
 
         def on_dialogues(kind: type[Correctness | CorrectnessByTurn]) -> Hear:
-            task = alone(kind, llm)
+            task = alone(kind, llm, prompts=config.prompts)
             return lambda row, view: hear(task, view)
 
         return {

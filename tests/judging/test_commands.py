@@ -62,6 +62,21 @@ def test_pairs_by_the_judge_alone(project, capsys):
     assert "dropped 1: a tie" in said and str(workdir / "binarise" / "pairs.jsonl") in said and "done before" in said
 
 
+def test_prompts_of_one_s_own_go_before_the_shipped_ones(project, tmp_path):
+    own = tmp_path / "mine" / "ko" / "aspects"
+    own.mkdir(parents=True)
+    (own / "depth.md").write_text("얼마나 깊이 파고들었는지 깊이 평가하세요.", encoding="utf-8")
+    with serving(script) as server:
+        config, _ = project(server, "grader", "prompts: mine")
+        lingo("generate", config)
+        lingo("judge", config)
+        asked = ["\n".join(m["content"] for m in messages) for messages in server.asked_of("grader")]
+        assert sum("얼마나 깊이 파고들었는지" in question for question in asked) == len(asked) / 2
+        (own.parent / "again.md").write_text("다시 쓰세요.", encoding="utf-8")
+        with pytest.raises(UserError, match=r"again.md: placeholder .*fault.* is missing"):
+            lingo("judge", config)
+
+
 def test_a_judge_of_the_writer_s_family_is_refused_before_it_is_asked_and_warned_of_where_it_is_allowed(
     project, capsys
 ):

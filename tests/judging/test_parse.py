@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingo_hitl.judging.parse import parse_ratings, parse_score
+from lingo_hitl.judging.parse import parse_ratings
 
 N = None
 GOOD = "#### Output for Text {}\nRating: {}\nRationale: {}\n"
@@ -266,9 +266,12 @@ def test_rationales_stay_with_their_ratings_and_keep_their_characters():
 
 
 def test_scores_come_in_halves():
-    assert parse_score("점수: 3.5\n근거: 대체로 맞다").rating == 3.5
-    assert parse_score("Score: 3.7").fault == "3.7 is not a whole or half step"
-    assert parse_score("10").fault == "its rating is outside 1 to 5"
+    def score(reply):
+        return parse_ratings(reply, 1, halves=True)[0]
+
+    assert score("점수: 3.5\n근거: 대체로 맞다").rating == 3.5
+    assert score("Score: 3.7").fault == "3.7 is not a whole or half step"
+    assert score("10").fault == "its rating is outside 1 to 5"
 
 
 prose = st.lists(
