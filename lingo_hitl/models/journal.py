@@ -174,14 +174,12 @@ class Journal:
             self._requests[variable, model, hour] += 1
 
     def requests_by_hour(self, variable: str, model: str, *, since: int) -> dict[int, int]:
-        """How often a key was used in each hour (since 1970) from `since` on."""
+        """How often a key was used in each hour (since 1970) from `since` on, by all processes."""
         with self._lock:
-            return dict(
-                self._db.execute(
-                    "SELECT hour, count FROM requests WHERE variable = ? AND model = ? AND hour >= ?",
-                    (variable, model, since),
-                ).fetchall()
-            )
+            asked = "SELECT hour, count FROM requests WHERE variable = ? AND model = ? AND hour >= ?"
+            counts = Counter(dict(self._db.execute(asked, (variable, model, since)).fetchall()))
+            counts.update({hour: n for (v, m, hour), n in self._requests.items() if (v, m) == (variable, model)})
+            return dict(counts)
 
     def spent(self) -> float:
         """What all completions in here have cost together, as far as their prices were known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from abc import abstractmethod
@@ -74,9 +75,8 @@ class RemoteModel(ChatModel):
         pool, started, tries = self._pool, time.monotonic(), 0
         limited_since: float | None = None
         size = request_size(request.messages)
-        expected = pool.expected_tokens(size, 0)
         while True:
-            key = await pool.take(expected, limited_since)
+            key, sent = await pool.take(pool.expected_tokens(size), limited_since)
             used: int | None = None
             usage = self.session.tally.of(self.spec.model, key.variable)
             try:
@@ -94,11 +94,11 @@ class RemoteModel(ChatModel):
                 usage.output_tokens += completion.output_tokens
                 return replace(completion, seconds=time.monotonic() - started)
             finally:
-                pool.give_back(key, expected=expected, used=used, size=size)
+                pool.give_back(key, sent, used=used, size=size)
             why = pool.without_secrets(refusal.words)
             if refusal.reason == "limit":
                 usage.limited += 1
-                limited_since = limited_since or time.monotonic()
+                limited_since = limited_since or asyncio.get_running_loop().time()
                 pool.rest(key, refusal.pause_s, backoff_s=self.backoff_s)
                 continue
             if refusal.reason == "key":
