@@ -8,7 +8,8 @@ of `home`. A stage whose inputs and config are as before is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,23 +29,32 @@ CRON_PATIENCE_S = 600
 """How long `push` and `sync` wait for each other: cron starts both at the full hour."""
 
 if TYPE_CHECKING:
+    from lingo_hitl.models.session import Session
     from lingo_hitl.release.release import ReleaseReport
 
 
-def generate(project: Project) -> Manifest:
-    """Read the corpora, then write dialogues, completions and instructions from them."""
+def corpus(project: Project) -> Manifest:
+    """Read the corpora."""
     from lingo_hitl.corpus.seeds import corpus_hashes, read_corpus
-    from lingo_hitl.generation.generate import generate as stage
-    from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
-    run_stage(
+    return run_stage(
         "corpus",
         lambda: read_corpus(project.corpus),
         workdir=project.workdir,
         config={"project": project.project, "corpus": list(project.corpus)},
         inputs=corpus_hashes(project.corpus),
     )
+
+
+def generate(project: Project, *, offline: bool = False) -> Manifest:
+    """Read the corpora, then write dialogues, completions and instructions from them.
+
+    Args:
+        offline: use no network: all completions must be in the journal.
+    """
+    from lingo_hitl.generation.generate import generate as stage
+
+    corpus(project)
     inputs = _input(project, stage.needs)
     if dialogue := project.generate.dialogue:
         personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
@@ -52,21 +62,22 @@ def generate(project: Project) -> Manifest:
 
     def work(rows: pa.Table) -> Outcome:
         file = project.workdir / ".generate.rows"
-        with Journal(project.workdir / "journal.sqlite") as journal, RowFile(file, GENERATED) as out:
-            return stage(rows, project.generate, session=Session(journal, quotas=project.quotas), out=out)
+        with open_session(project, "generate", offline=offline) as session, RowFile(file, GENERATED) as out:
+            return stage(rows, project.generate, session=session, out=out)
 
     return _run(project, "generate", stage.needs, work, project.generate, inputs)
 
 
-def judge(project: Project) -> Manifest:
-    """Rate the texts with the project's judges."""
+def judge(project: Project, *, offline: bool = False) -> Manifest:
+    """Rate the texts with the project's judges.
+
+    Args:
+        offline: use no network: all completions must be in the journal.
+    """
     from lingo_hitl.judging.judge import judge as stage
-    from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
     def work(rows: pa.Table) -> Outcome:
-        with Journal(project.workdir / "journal.sqlite") as journal:
-            session = Session(journal, quotas=project.quotas)
+        with open_session(project, "judge", offline=offline) as session:
             outcome = stage(rows, project.judge, session=session)
             return replace(outcome, unfinished=session.tally.failed > 0)
 
@@ -158,6 +169,23 @@ def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
     for stage in (generate, judge, map_rows):
         tell(stage(project))
     tell(push(project, home))
+
+
+@contextmanager
+def open_session(project: Project, stage: str, *, offline: bool = False) -> Iterator[Session]:
+    """What the models of a stage share; the journal remembers what the stage used, once it has all of it."""
+    from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
+
+    with Journal(journal_path(project)) as journal:
+        journal.begin(stage)
+        yield Session(journal, quotas=project.quotas, budget=project.budget, offline=offline)
+        journal.finish()
+
+
+def journal_path(project: Project) -> Path:
+    """Where a project keeps what models said."""
+    return project.workdir / "journal.sqlite"
 
 
 def ledger_path(project: Project) -> Path:

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lingo_hitl.models.loop import loop, submit
 from lingo_hitl.models.keys import Stopped
+from lingo_hitl.models.loop import loop, submit
 from lingo_hitl.models.session import Session
 from lingo_hitl.progress import progress
 from lingo_hitl.records import Row

@@ -72,15 +72,20 @@ class RemoteModel(ChatModel):
         if self._pool is None:
             self.load()
         assert self._pool is not None
-        pool, started, tries = self._pool, time.monotonic(), 0
-        limited_since: float | None = None
         size = request_size(request.messages)
+        async with self.session.budget.room(self.spec.model, size=size, max_new_tokens=sampling.max_new_tokens):
+            return await self._tried(self._pool, request, sampling, size)
+
+    async def _tried(self, pool: KeyPool, request: Request, sampling: Sampling, size: int) -> Completion:
+        started, tries = time.monotonic(), 0
+        limited_since: float | None = None
         while True:
             key, sent = await pool.take(pool.expected_tokens(size), limited_since)
             used: int | None = None
             usage = self.session.tally.of(self.spec.model, key.variable)
             try:
                 completion = await self._call(key, request.messages, sampling)
+                completion = self.session.budget.pay(self.spec.model, completion)
                 used = completion.input_tokens
             except Exception as error:
                 refusal = self._refusal(error)
@@ -92,6 +97,7 @@ class RemoteModel(ChatModel):
                 usage.blocked += completion.text is None
                 usage.input_tokens += completion.input_tokens
                 usage.output_tokens += completion.output_tokens
+                usage.cost += completion.cost or 0.0
                 return replace(completion, seconds=time.monotonic() - started)
             finally:
                 pool.give_back(key, sent, used=used, size=size)
