@@ -72,6 +72,7 @@ def judge(project: Project) -> Manifest:
     Raises:
         UserError: a judge of a writer's family that the config does not own up to.
     """
+    from lingo_hitl.generation.prompts import prompt_hashes
     from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
     from lingo_hitl.models.journal import Journal
@@ -85,7 +86,8 @@ def judge(project: Project) -> Manifest:
             outcome = stage(rows, project.judge, session=Session(journal, quotas=project.quotas), out=out)
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
-    return _run(project, "judge", stage.needs, work, project.judge)
+    inputs = {**_input(project, stage.needs), **prompt_hashes(project.judge.prompts)}
+    return _run(project, "judge", stage.needs, work, project.judge, inputs)
 
 
 def binarise(project: Project) -> Manifest:

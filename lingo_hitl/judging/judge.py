@@ -16,11 +16,20 @@ import pyarrow as pa
 
 from lingo_hitl.config import JudgeConfig, LLMSpec
 from lingo_hitl.errors import UserError
+from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
-from lingo_hitl.judging.written import BY_TURN, CORRECTNESS, Correctness, CorrectnessByTurn, UltraFeedback, View
+from lingo_hitl.judging.written import (
+    BY_TURN,
+    CORRECTNESS,
+    PROMPTS,
+    Correctness,
+    CorrectnessByTurn,
+    UltraFeedback,
+    View,
+)
 from lingo_hitl.models.flow import Flow, Plain, Step, Work, load, run_flow
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row, dropped, judged_texts
@@ -84,6 +93,8 @@ class Judge(Step):
     config: JudgeConfig
 
     def start(self, session: Session) -> Work:
+        if self.config.prompts:
+            check_prompts(self.config.prompts, PROMPTS, key="judge.prompts")
         llm = session.llm(self.spec)
         aspects = [*self.config.aspects, CORRECTNESS, BY_TURN]
         hearing = self._written(llm) if writes(self.spec, llm, self.config) else _by_probabilities(llm, aspects)
@@ -91,7 +102,8 @@ class Judge(Step):
         async def rate(row: Row) -> Row:
             view = view_of(row)
             aspects = self._aspects(row) if view is not None else []
-            heard = await asyncio.gather(*(hearing[aspect](row, view or {}) for aspect in aspects))
+            seen: View = {**(view or {}), "prompts": self.config.prompts}
+            heard = await asyncio.gather(*(hearing[aspect](row, seen) for aspect in aspects))
             said = [one.as_judgement(self.spec.label, aspect) for one, aspect in zip(heard, aspects, strict=True)]
             return {f"judgements_{self.n:03}": said}
 

@@ -112,7 +112,8 @@ def _questions(view: View, aspect: str, language: str, cut: _Cutter) -> list[str
         "what": WHAT[language][kind],
         "reference": cut(view.get("reference", "")),
     }
-    return [render(PROMPTS, language, "probability", shown=text, **about) for text in shown]
+    folder = view.get("prompts")
+    return [render(PROMPTS, language, "probability", folder=folder, shown=text, **about) for text in shown]
 
 
 def _verdict(shares: np.ndarray, language: str) -> Verdict:

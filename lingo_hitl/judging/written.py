@@ -28,7 +28,8 @@ Messages = list[dict[str, str]]
 View = dict[str, Any]
 """What a judge sees of a row. `language`; then `instruction` and `texts`, or `messages` and `reference` (the known
 answer to a dialogue's first question, or ""). For a second try also `reply`, the reply that could not be used, and
-`fault`, what was wrong with it. `json`: the reply is held to the schema."""
+`fault`, what was wrong with it. `json`: the reply is held to the schema. `prompts`: a folder of prompts that go
+before the shipped ones."""
 
 
 class UltraFeedback(Task):
@@ -48,15 +49,14 @@ class UltraFeedback(Task):
         return ["verdicts", "reply", "model_name"]
 
     def format_input(self, input: View) -> Messages:
-        language, json = input["language"], bool(input.get("json"))
         about = {
-            "criteria": render(PROMPTS, language, f"aspects/{self.aspect}"),
+            "criteria": _render(input, f"aspects/{self.aspect}"),
             "instruction": input["instruction"][:TEXT_LIMIT],
             "texts": [text[:TEXT_LIMIT] for text in input["texts"]],
         }
         count = count_of(input)
-        system = {"role": "system", "content": render(PROMPTS, language, "system", count=count)}
-        question = render(PROMPTS, language, "annotate", json=json, **about)
+        system = {"role": "system", "content": _render(input, "system", count=count)}
+        question = _render(input, "annotate", json=bool(input.get("json")), **about)
         return [system, {"role": "user", "content": question}, *_second_try(input, "again")]
 
     def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Correctness(Task):
     def format_input(self, input: View) -> Messages:
         spoken = [f"{message['role']}: {message['content'][:TEXT_LIMIT]}" for message in input["messages"]]
         about = {"dialogue": "\n".join(spoken), "reference": input["reference"][:TEXT_LIMIT]}
-        question = render(PROMPTS, input["language"], "correctness", json=bool(input.get("json")), **about)
+        question = _render(input, "correctness", json=bool(input.get("json")), **about)
         return [{"role": "user", "content": question}, *_second_try(input, "correctness_again")]
 
     def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class CorrectnessByTurn(Task):
 
     def format_input(self, input: View) -> Messages:
         about = {"turns": turns_of(input["messages"]), "reference": input["reference"][:TEXT_LIMIT]}
-        question = render(PROMPTS, input["language"], "correctness_by_turn", json=bool(input.get("json")), **about)
+        question = _render(input, "correctness_by_turn", json=bool(input.get("json")), **about)
         again = _second_try(input, "correctness_by_turn_again", count=len(about["turns"]))
         return [{"role": "user", "content": question}, *again]
 
@@ -163,11 +163,15 @@ def _rated(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return _object({"rationale": {"type": "string"}, name: value})
 
 
+def _render(input: View, name: str, **values: Any) -> str:
+    return render(PROMPTS, input["language"], name, folder=input.get("prompts"), **values)
+
+
 def _second_try(input: View, name: str, *, count: int | None = None) -> Messages:
     if input.get("reply") is None:
         return []
     about = {"fault": input["fault"], "json": bool(input.get("json")), "count": count or count_of(input)}
-    again = render(PROMPTS, input["language"], name, **about)
+    again = _render(input, name, **about)
     return [{"role": "assistant", "content": input["reply"]}, {"role": "user", "content": again}]
 
 
