@@ -132,6 +132,7 @@ class DialogueConfig(Seeds):
     assistant: LLM
     personas: str = "sample"  # a personas.yaml, or the shipped ones
     persona: list[str] | None = None  # names to take turns; all where absent
+    use_answer_prefix: bool = False  # a prefix of the persona's opens the first answer, a suffix closes the others
     prompts: str | None = None  # a folder of prompts that go before the shipped ones, such as ko/persona_agent.md
     target_turns: int = Field(3, ge=1, le=50)  # one turn: a question and its answer
     opening_temperature: float = Field(0.4, ge=0, le=2)  # of the user, who rewrites the seed's question
@@ -197,11 +198,21 @@ class BinariseConfig(Pairing):
     by: Literal["mean"] | Aspect = "mean"  # the mean of all aspects, or a single one
 
 
+class QualityConfig(Section):
+    """The most of each failure that a dialogue may have to go on; null: any. See docs/dialogue_quality.md."""
+
+    catchphrase_overuse: Share | None = 0.5
+    shrinking: Share | None = 0.8
+    copying: Share | None = 0.5
+    speech_level_shift: Share | None = 0.25
+
+
 class JudgeConfig(Section):
     """Who rates the texts before people do. Without judges, records carry no suggestions."""
 
     judges: list[LLM] = []
     aspects: list[Aspect] = Field(["overall-rating"], min_length=1)
+    quality: QualityConfig = QualityConfig()
     method: Literal["auto", "text", "probabilities"] = "auto"
     # auto: probabilities of the rating tokens for local models, a written reply for the rest
     swap: bool = False  # written replies: each order of the texts and its reverse

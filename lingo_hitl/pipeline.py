@@ -52,10 +52,8 @@ def generate(project: Project) -> Manifest:
     from lingo_hitl.models.session import Session
 
     read_corpora(project)
-    inputs = _input(project, stage.needs)
+    inputs = {**_input(project, stage.needs), **_personas(project)}
     if dialogue := project.generate.dialogue:
-        personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
-        inputs["personas"] = file_sha256(personas) if personas.is_file() else "absent"
         inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
@@ -72,6 +70,7 @@ def judge(project: Project) -> Manifest:
     Raises:
         UserError: a judge of a writer's family that the config does not own up to.
     """
+    from lingo_hitl.generation.personas import load_personas
     from lingo_hitl.generation.prompts import prompt_hashes
     from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
@@ -79,14 +78,18 @@ def judge(project: Project) -> Manifest:
     from lingo_hitl.models.session import Session
 
     warnings = same_family_warnings(project.generate, project.judge)
+    dialogue = project.generate.dialogue
+    personas = load_personas(dialogue.personas) if dialogue else {}
 
     def work(rows: pa.Table) -> Outcome:
         file = RowFile(project.workdir / ".judge.rows", pa.schema([*rows.schema, *JUDGED]))
         with Journal(project.workdir / "journal.sqlite") as journal, file as out:
-            outcome = stage(rows, project.judge, session=Session(journal, quotas=project.quotas), out=out)
+            outcome = stage(
+                rows, project.judge, session=Session(journal, quotas=project.quotas), out=out, personas=personas
+            )
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
-    inputs = {**_input(project, stage.needs), **prompt_hashes(project.judge.prompts)}
+    inputs = {**_input(project, stage.needs), **_personas(project), **prompt_hashes(project.judge.prompts)}
     return _run(project, "judge", stage.needs, work, project.judge, inputs)
 
 
@@ -211,6 +214,14 @@ def _origins(project: Project) -> dict[str, str]:
     # Numbered, for two corpora may have files of the same name; whole paths would tell of this machine.
     files = {f"corpus {n}: {Path(path).name}": sha256 for n, (path, sha256) in hashes}
     return {**files, "ledger": sync.report["ledger_head"]} if sync else files
+
+
+def _personas(project: Project) -> dict[str, str]:
+    """The hash of the personas' file, where there are dialogues."""
+    if not (dialogue := project.generate.dialogue):
+        return {}
+    personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
+    return {"personas": file_sha256(personas) if personas.is_file() else "absent"}
 
 
 def _input(project: Project, needs: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from distilabel.steps.tasks.base import Task
 
+from lingo_hitl.generation.phrases import spoken
 from lingo_hitl.generation.prompts import render
 from lingo_hitl.generation.replies import unlabelled
 
@@ -67,16 +68,26 @@ class UserAgent(_Agent):
 class PersonaAgent(_Agent):
     """Plays the persona: answers the last question, at first with the seed's answer in view.
 
-    Input columns: `persona`, `language`, `reference` (the seed's answer or ""), `messages`.
+    Catchphrases are in view until they came up as often as is welcome: a model that is reminded of a phrase
+    in every turn says it in every turn.
+
+    Input columns: `persona`, `language`, `reference` (the seed's answer or ""), `messages`, `phrase` (what this
+    answer is to begin with, where it is the first, or to end with; or None).
     """
 
     @property
     def inputs(self) -> list[str]:
-        return ["persona", "language", "reference", "messages"]
+        return ["persona", "language", "reference", "messages", "phrase"]
 
     def format_input(self, input: dict[str, Any]) -> Messages:
         language, persona = input["language"], input["persona"]
         first = len(input["messages"]) == 1
+        said = "\n".join(message["content"] for message in input["messages"] if message["role"] == "assistant")
+        left = [
+            {"text": text, "times": times}
+            for phrase in persona.catchphrases
+            if (text := phrase.text(language)) and (times := phrase.welcome - len(spoken(text).findall(said))) > 0
+        ]
         system = render(
             PROMPTS,
             language,
@@ -85,7 +96,9 @@ class PersonaAgent(_Agent):
             title=persona.title(language),
             role=persona.role(language),
             speech_level=persona.speech_level,
-            catchphrases=[c for c in persona.catchphrases if c.welcome] if language == "ko" else [],
+            catchphrases=left,
             reference=input["reference"] if first else "",
+            prefix=input["phrase"] if first else None,
+            suffix=None if first else input["phrase"],
         )
         return [self._system(system), *input["messages"]]

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.config import DialogueConfig
 from lingo_hitl.generation.personas import Persona, choose, load_personas
+from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
 from lingo_hitl.models.flow import Flow, Step, Work, load
@@ -58,6 +59,10 @@ class Talk:
             "messages": list(self.messages),
         }
 
+    def phrase(self, turn: int) -> str | None:
+        """What an answer is to begin or to end with."""
+        return phrase_for(self.persona, self.seed["language"], seed=self.seed["id"], turn=turn)
+
     def hear(self, role: str, reply: Reply) -> None:
         """Add what an agent said, or end."""
         self.passing |= reply.passing
@@ -86,19 +91,25 @@ class Converse(Step):
         user = alone(UserAgent, session.llm(config.user), prompts=config.prompts)
         assistant = alone(PersonaAgent, session.llm(config.assistant), prompts=config.prompts)
 
+        async def answer(talk: Talk, turn: int) -> None:
+            phrase = talk.phrase(turn) if config.use_answer_prefix else None
+            view = {**talk.view(), "phrase": phrase}
+            temperature = config.first_answer_temperature if turn == 1 else None
+            reply = await ask(assistant, view, refuse=_refuse_turn, temperature=temperature)
+            talk.hear("assistant", _with_phrase(reply, phrase, turn))
+
         async def converse(row: Row) -> Row:
             talk = Talk(row, personas[row["persona"]])
             if _is_a_first_turn(row):
                 talk.messages += [_message("user", row["instruction"]), _message("assistant", row["output"])]
             else:
                 await _open(talk, user, config)
-                temperature = config.first_answer_temperature
-                talk.hear("assistant", await ask(assistant, talk.view(), refuse=_refuse_turn, temperature=temperature))
-            for _ in range(1, config.target_turns):
+                await answer(talk, 1)
+            for turn in range(2, config.target_turns + 1):
                 if not talk.ended:
                     talk.hear("user", await ask(user, talk.view(), refuse=_refuse_question))
                 if not talk.ended:
-                    talk.hear("assistant", await ask(assistant, talk.view(), refuse=_refuse_turn))
+                    await answer(talk, turn)
             return {"talk": talk}
 
         return converse
@@ -138,6 +149,14 @@ def _is_a_first_turn(row: Row) -> bool:
 
 def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
+
+
+def _with_phrase(reply: Reply, phrase: str | None, turn: int) -> Reply:
+    if reply.text is None or phrase is None:
+        return reply
+    text = opened_with(reply.text, phrase) if turn == 1 else closed_with(reply.text, phrase)
+    # An answer as long as a chat field can hold goes without: the end of a cut answer is worse than no phrase.
+    return replace(reply, text=text) if len(text) <= MESSAGE_LIMIT else reply
 
 
 def _refuse_opening(view: dict[str, Any], text: str) -> str | None:

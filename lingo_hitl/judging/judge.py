@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
-from lingo_hitl.config import JudgeConfig, LLMSpec
+from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
+from lingo_hitl.judging.dialogue_quality.measure import excess, measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
@@ -36,6 +37,7 @@ from lingo_hitl.records import Row, dropped, judged_texts
 from lingo_hitl.stages import Outcome, RowFile, stage
 
 if TYPE_CHECKING:
+    from lingo_hitl.generation.personas import Persona
     from lingo_hitl.models.chat import ChatModel
     from lingo_hitl.models.local import LocalModel
 
@@ -46,13 +48,25 @@ Hear = Callable[[Row, View], Awaitable[Heard]]
 
 
 @stage("judge", needs="generate")
-def judge(rows: pa.Table, config: JudgeConfig, *, session: Session, out: RowFile) -> Outcome:
+def judge(
+    rows: pa.Table,
+    config: JudgeConfig,
+    *,
+    session: Session,
+    out: RowFile,
+    personas: Mapping[str, Persona] | None = None,
+) -> Outcome:
     """Rate every judged text with every judge, combine the ratings, and write the rows to `out` as they come.
 
-    Adds `records.JUDGED`. Completions and outputs are rated on each aspect of the config, dialogues on
-    correctness with the reference in view, as a whole and with `by_turn` also answer by answer. A row that
-    no judge could rate is dropped with the last judge's reason. Rows without a text to rate, and all rows
-    where the config names no judge, go on with nulls.
+    Adds `records.JUDGED`. Dialogues are measured first (`dialogue_quality`); one that fails beyond the
+    limits of the config is dropped with the figure, and no judge is paid for it. Completions and outputs
+    are rated on each aspect of the config, dialogues on correctness with the reference in view, as a whole
+    and with `by_turn` also answer by answer. A row that no judge could rate is dropped with the last
+    judge's reason. Rows without a text to rate, and all rows where the config names no judge, go on with
+    nulls.
+
+    Args:
+        personas: by name, for their phrases and speech levels; one that is not there has none.
 
     Raises:
         UserError: a judge that cannot be had, or that gives no probabilities where the config wants them.
@@ -62,7 +76,8 @@ def judge(rows: pa.Table, config: JudgeConfig, *, session: Session, out: RowFile
     wanted = config if rows.num_rows else config.model_copy(update={"judges": []})
     bad: list[Row] = []
     told = _Told()
-    for row in run_flow(judging(wanted), _taken(rows), session, what="judging", total=rows.num_rows):
+    measured = _measured(rows, config.quality, personas or {}, bad)
+    for row in run_flow(judging(wanted), measured, session, what="judging", total=rows.num_rows):
         told.add(row)
         if row["judgements"] and all(rating is None for rating in row["ratings"]):
             before = {name: value for name, value in row.items() if name in rows.column_names}
@@ -243,6 +258,12 @@ def _shown(counts: Counter[str]) -> Row:
     return {**shown, "mean disagreement": round(apart / compared, 3)} if compared else shown
 
 
-def _taken(rows: pa.Table) -> Iterator[Row]:
+def _measured(rows: pa.Table, limits: QualityConfig, personas: Mapping[str, Persona], bad: list[Row]) -> Iterator[Row]:
+    """The rows with `records.DIALOGUE_QUALITY`; those beyond the limits go to `bad`."""
     for batch in rows.to_batches(max_chunksize=TAKEN_AT_ONCE):
-        yield from batch.to_pylist()
+        taken = batch.to_pylist()
+        for row, figures in zip(taken, measure(taken, personas), strict=True):
+            if reason := excess(figures, limits):
+                bad.append(dropped(row, reason))
+            else:
+                yield {**row, **figures}

@@ -153,6 +153,7 @@ def as_project(settings: LingoChat, path: Path, *, workdir: Path | None = None) 
                 personas=personas,
                 prompts=prompts,
                 persona=[talk.persona_name],
+                use_answer_prefix=talk.use_answer_prefix,
                 target_turns=talk.target_turn,
             )
         ),
