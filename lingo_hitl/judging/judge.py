@@ -18,7 +18,8 @@ from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
-from lingo_hitl.judging.dialogue_quality.measure import excess, measure
+from lingo_hitl.judging.dialogue_quality.figures import excess
+from lingo_hitl.judging.dialogue_quality.measure import measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
