@@ -162,6 +162,8 @@ class GenerateConfig(Section):
     dialogue: DialogueConfig | None = None
     preference: PreferenceConfig | None = None
     instruction: InstructionConfig | None = None
+    engine: Engine = "local"  # ray: through distilabel on a Ray cluster, one on this machine where none is
+    workers: int | None = Field(None, ge=1)  # ray: processes for each step that asks a model; 2 where absent
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +187,8 @@ class JudgeConfig(Section):
     aspects: list[Aspect] = ["overall-rating"]
     method: Literal["auto", "text", "probabilities"] = "auto"
     # auto: probabilities of the rating tokens for local models, a written reply for the rest
+    engine: Engine = "local"  # as in GenerateConfig
+    workers: int | None = Field(None, ge=1)
 
 
 class MapConfig(Section):

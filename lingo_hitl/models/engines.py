@@ -189,7 +189,7 @@ class _Actor:
 
 def _on_ray(source: ModelSource, batches: Iterator[Batch], workers: int | None) -> Generator[Result, None, None]:
     """The batches as Ray datasets, one after the other, for all of them might not fit in its object store."""
-    with _cluster() as ray:
+    with ray_cluster() as ray:
         gpus = ray.cluster_resources().get("GPU", 0) if source.device in (None, "cuda") else 0
         workers = workers or int(gpus) or _RAY_WORKERS
         most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
@@ -240,7 +240,7 @@ def _windows(batches: Iterator[Batch]) -> Iterator[list[tuple[Batch, bytes]]]:
 
 
 @contextmanager
-def _cluster() -> Iterator[Any]:
+def ray_cluster() -> Iterator[Any]:
     """Ray, connected: to the session's cluster, that of RAY_ADDRESS, or one of its own on the loopback only."""
     address = os.environ.get("RAY_ADDRESS")
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}

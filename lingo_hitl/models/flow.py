@@ -12,8 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lingo_hitl.models.loop import loop, submit
+from lingo_hitl.config import Engine
 from lingo_hitl.models.keys import Stopped
+from lingo_hitl.models.loop import loop, submit
 from lingo_hitl.models.session import Session
 from lingo_hitl.progress import progress
 from lingo_hitl.records import Row
@@ -90,7 +91,15 @@ load = Plain(_nothing)
 
 
 def run_flow(
-    flow: Flow | Step, rows: Iterable[Row], session: Session, *, what: str, total: int, window: int = WINDOW
+    flow: Flow | Step,
+    rows: Iterable[Row],
+    session: Session,
+    *,
+    what: str,
+    total: int,
+    window: int = WINDOW,
+    engine: Engine = "local",
+    workers: int | None = None,
 ) -> Iterator[Row]:
     """The rows with the columns that the flow adds, in their order, each as soon as it and those before are done.
 
@@ -100,11 +109,18 @@ def run_flow(
     Args:
         what: what is done, in words for the progress bar.
         total: how many rows there are.
-        window: rows under way at once.
+        window: rows under way at once; on Ray the batches of its workers decide.
+        engine: this process, or Ray; see `on_ray`.
+        workers: on Ray the processes of each step that asks a model; 2 where absent.
 
     Raises:
         UserError: from a step; the run resumes where it stopped.
     """
+    flow = Flow((_side_by_side(flow),)) if isinstance(flow, Step) else flow
+    if engine == "ray":
+        from lingo_hitl.models.on_ray import run_on_ray
+
+        return run_on_ray(flow, rows, session, what=what, total=total, workers=workers)
     return _run(flow.start(session), rows, session, what, total, window)
 
 

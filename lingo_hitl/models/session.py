@@ -35,8 +35,12 @@ class SessionPlan:
         """The session of this process for this plan; one, however many ask."""
         name = f"{os.getpid()} {self}"
         if (found := _opened.get(name)) is None:
-            found = _opened[name] = Session(Journal(self.journal), quotas=self.quotas, offline=self.offline)
+            found = _opened[name] = self.on(Journal(self.journal))
         return found
+
+    def on(self, journal: Journal) -> Session:
+        """A session like that, on a journal that is open."""
+        return Session(journal, quotas=self.quotas, offline=self.offline)
 
 
 class Session:
@@ -104,8 +108,13 @@ class Session:
         await self.journal.keep(Entry(key, model, completion))
         return completion
 
+    @property
+    def plan(self) -> SessionPlan:
+        """How this session is made anew elsewhere."""
+        return SessionPlan(self.journal.path and self.journal.path.absolute(), self.quotas, self.offline)
+
     def __reduce__(self) -> tuple[Callable[[SessionPlan], Session], tuple[SessionPlan]]:
-        return _reopened, (SessionPlan(self.journal.path, self.quotas, self.offline),)
+        return _reopened, (self.plan,)
 
 
 _opened: dict[str, Session] = {}
