@@ -18,7 +18,7 @@ import pyarrow as pa
 from lingo_hitl.config import Project
 from lingo_hitl.errors import UserError
 from lingo_hitl.ledger import Ledger
-from lingo_hitl.records import GENERATED
+from lingo_hitl.records import GENERATED, JUDGED
 from lingo_hitl.sample import PERSONAS
 from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_dropped, read_manifest, read_rows, run_stage
 
@@ -59,18 +59,39 @@ def generate(project: Project) -> Manifest:
 
 
 def judge(project: Project) -> Manifest:
-    """Rate the texts with the project's judges."""
+    """Rate the texts with the project's judges.
+
+    Raises:
+        UserError: a judge of a writer's family that the config does not own up to.
+    """
+    from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
     from lingo_hitl.models.journal import Journal
     from lingo_hitl.models.session import Session
 
+    warnings = same_family_warnings(project.generate, project.judge)
+
     def work(rows: pa.Table) -> Outcome:
-        with Journal(project.workdir / "journal.sqlite") as journal:
-            session = Session(journal, quotas=project.quotas)
-            outcome = stage(rows, project.judge, session=session)
-            return replace(outcome, unfinished=session.tally.failed > 0)
+        file = RowFile(project.workdir / ".judge.rows", pa.schema([*rows.schema, *JUDGED]))
+        with Journal(project.workdir / "journal.sqlite") as journal, file as out:
+            outcome = stage(rows, project.judge, session=Session(journal, quotas=project.quotas), out=out)
+        return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
     return _run(project, "judge", stage.needs, work, project.judge)
+
+
+def binarise(project: Project) -> Manifest:
+    """Pairs of chosen and rejected by the judges' ratings alone; also writes `binarise/pairs.jsonl` for trainers."""
+    from lingo_hitl.judging.binarise import as_lines
+    from lingo_hitl.judging.binarise import binarise as stage
+
+    manifest = _run(project, "binarise", stage.needs, lambda rows: stage(rows, project.binarise), project.binarise)
+    lines = project.workdir / "binarise" / "pairs.jsonl"
+    if not lines.exists():
+        fresh = lines.with_suffix(".new")
+        fresh.write_text(as_lines(read_rows(project.workdir, "binarise")), encoding="utf-8", newline="\n")
+        fresh.rename(lines)
+    return manifest
 
 
 def map_rows(project: Project) -> Manifest:
@@ -153,8 +174,10 @@ def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
         UserError: also at once where Argilla is away, before minutes of work that would end there.
     """
     from lingo_hitl.annotation.argilla_api import connect
+    from lingo_hitl.judging.families import same_family_warnings
 
     connect(project.argilla, home)
+    same_family_warnings(project.generate, project.judge)
     for stage in (generate, judge, map_rows):
         tell(stage(project))
     tell(push(project, home))

@@ -93,7 +93,7 @@ def _run(flow: Flow, rows: Iterator[Row], session: Session, what: str, total: in
         desk = ray.remote(Desk).options(name=name, num_cpus=0, scheduling_strategy=here).remote(session.journal.path)
         runner = ray.remote(_Runner).options(num_cpus=0, scheduling_strategy=here).remote(scratch)
         gpus = ray.cluster_resources().get("GPU", 0)
-        running = runner.run.remote(name, _jobs(steps, session, workers), workers, batch, chunk, gpus)
+        running = runner.run.remote(name, jobs_of(steps, session, workers), workers, batch, chunk, gpus)
         watch = _Watch(ray, desk, name, running)
         waiting: dict[int, Row] = {}
         taken = given = 0
@@ -234,7 +234,7 @@ def _pipeline(
     return pipeline.ray()
 
 
-def _jobs(steps: Sequence[Sequence[Step]], session: Session, workers: int) -> list[list[Job]]:
+def jobs_of(steps: Sequence[Sequence[Step]], session: Session, workers: int) -> list[list[Job]]:
     """Each worker's part, with its share of every key's quota, however many workers use the key."""
     everyone = [step for beside in steps for step in beside]
 

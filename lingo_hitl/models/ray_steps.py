@@ -14,7 +14,7 @@ from lingo_hitl.models.flow import Work
 from lingo_hitl.models.keys import Stopped
 from lingo_hitl.models.loop import loop, submit
 from lingo_hitl.models.on_ray import Job, packed, packed_fault, side_by_side, unpacked
-from lingo_hitl.models.ray_desk import DistantJournal
+from lingo_hitl.models.ray_desk import DistantJournal, Parcel
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row
 
@@ -79,7 +79,8 @@ class Rows(_Known, GeneratorStep):
         nothing_new = packed({})
         last = False
         while not last:
-            parcels, last = ray.get(desk.take.remote(self.batch_size))
+            taken: tuple[list[Parcel], bool] = ray.get(desk.take.remote(self.batch_size))
+            parcels, last = taken
             # distilabel passes an empty last batch to nobody, and then waits for ever.
             yield [_message(place, row=row, new=nothing_new) for place, row in parcels] or [_message(-1)], last
 
