@@ -53,7 +53,12 @@ def judge(rows: pa.Table, config: JudgeConfig, *, session: Session, out: RowFile
     wanted = config if rows.num_rows else config.model_copy(update={"judges": []})
     bad: list[Row] = []
     told = _Told()
-    for row in run_flow(judging(wanted), _taken(rows), session, what="judging", total=rows.num_rows):
+    flow, total = judging(wanted), rows.num_rows
+    # Where no model is asked there is nothing to send to other machines.
+    engine = config.engine if flow.models else "local"
+    for row in run_flow(
+        flow, _taken(rows), session, what="judging", total=total, engine=engine, workers=config.workers
+    ):
         told.add(row)
         if row["judgements"] and all(rating is None for rating in row["ratings"]):
             before = {name: value for name, value in row.items() if name in rows.column_names}
@@ -82,6 +87,10 @@ class Judge(Step):
     n: int
     spec: LLMSpec
     config: JudgeConfig
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        return (self.spec,)
 
     def start(self, session: Session) -> Work:
         llm = session.llm(self.spec)

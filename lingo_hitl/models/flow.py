@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lingo_hitl.config import Engine
+from lingo_hitl.config import Engine, LLMSpec
 from lingo_hitl.models.keys import Stopped
 from lingo_hitl.models.loop import loop, submit
 from lingo_hitl.models.session import Session
@@ -28,6 +28,11 @@ Work = Callable[[Row], Awaitable[Row]]
 
 class Step(ABC):
     """One box on the whiteboard. Holds only what can be pickled; whatever is loaded belongs to `start`."""
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        """The models that the step asks."""
+        return ()
 
     @abstractmethod
     def start(self, session: Session) -> Work:
@@ -49,6 +54,11 @@ class Flow:
     """Steps in their order; those of one inner tuple work side by side."""
 
     steps: tuple[tuple[Step, ...], ...]
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        """The models that the steps ask; one that several ask as often."""
+        return tuple(spec for beside in self.steps for step in beside for spec in step.models)
 
     def __rshift__(self, after: Step | Sequence[Step]) -> Flow:
         return Flow((*self.steps, _side_by_side(after)))

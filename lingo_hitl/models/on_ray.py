@@ -18,11 +18,11 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from lingo_hitl.config import LLMSpec, Quota, Section
+from lingo_hitl.config import LLMSpec, Quota
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.engines import ray_cluster
 from lingo_hitl.models.flow import Flow, Step, load
@@ -75,7 +75,7 @@ def run_on_ray(
 
 
 def _run(flow: Flow, rows: Iterator[Row], session: Session, what: str, total: int, workers: int) -> Iterator[Row]:
-    steps = flow.steps[1:] if flow.steps[0] == (load,) else flow.steps
+    steps = [beside for beside in flow.steps if beside != (load,)]
     first = next(rows, None)
     if first is None:
         return
@@ -205,7 +205,7 @@ def _pipeline(
 
     from lingo_hitl.models.ray_steps import Home, Rows, Worker
 
-    local = [job for beside in jobs for job in beside if any(_is_local(spec) for spec in specs_of(job.step))]
+    local = [job for beside in jobs for job in beside if any(_is_local(spec) for spec in job.step.models)]
     with Pipeline(name=name, cache_dir=scratch) as pipeline:
         before: list[Any] = [Rows(name="rows", desk=name, batch_size=chunk)]
         for stage, beside in enumerate(jobs):
@@ -240,8 +240,8 @@ def jobs_of(steps: Sequence[Sequence[Step]], session: Session, workers: int) -> 
 
     def share(step: Step) -> int:
         users = (
-            sum(_replicas(other, workers) for other in everyone if spec.model in {s.model for s in specs_of(other)})
-            for spec in specs_of(step)
+            sum(_replicas(other, workers) for other in everyone if spec.model in {s.model for s in other.models})
+            for spec in step.models
         )
         return max(users, default=1)
 
@@ -267,22 +267,7 @@ def _part(quota: Quota, share: int) -> Quota:
 
 
 def _replicas(step: Step, workers: int) -> int:
-    return workers if specs_of(step) else 1
-
-
-def specs_of(part: Any) -> list[LLMSpec]:
-    """The models that are named anywhere in a step."""
-    if isinstance(part, LLMSpec):
-        return [part]
-    if isinstance(part, Section):
-        inner: Iterable[Any] = (getattr(part, name) for name in type(part).model_fields)
-    elif is_dataclass(part):
-        inner = (getattr(part, field.name) for field in fields(part))
-    elif isinstance(part, list | tuple):
-        inner = part
-    else:
-        return []
-    return [spec for one in inner for spec in specs_of(one)]
+    return workers if step.models else 1
 
 
 def _is_local(spec: LLMSpec) -> bool:

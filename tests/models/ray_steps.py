@@ -16,6 +16,10 @@ class Ask(Step):
 
     spec: LLMSpec
 
+    @property
+    def models(self):
+        return (self.spec,)
+
     def start(self, session):
         model = session.llm(self.spec)
 
@@ -32,6 +36,10 @@ class Die(Step):
 
     spec: LLMSpec  # so that it has workers
     n: int
+
+    @property
+    def models(self):
+        return (self.spec,)
 
     def start(self, session):
         async def die(row):

@@ -27,7 +27,7 @@ def served():
     import ray
 
     with running() as provider, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("OPENAI_API_KEY", "sk-ray")
+        environment.setenv("RAY_KEY", "sk-ray")
         environment.setenv("RAY_num_workers_soft_limit", "64")
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield provider
@@ -35,7 +35,7 @@ def served():
 
 
 def spec(provider, name: str) -> LLMSpec:
-    return LLMSpec(**provider.spec(name))
+    return LLMSpec(**provider.spec(name, api_key_env=["RAY_KEY"]))
 
 
 def nobody_is_left() -> bool:
@@ -67,7 +67,7 @@ def test_two_workers_give_what_one_process_gives(served, tmp_path):
 @pytest.mark.model
 def test_a_worker_s_error_is_one_line_and_exit_code_2(served, tmp_path):
     (tmp_path / "seeds.jsonl").write_text('{"instruction": "별은 어떻게 태어나?", "output": "성운에서 태어난다."}\n')
-    llm = served.spec("writer")
+    llm = served.spec("writer", api_key_env="RAY_KEY")
     config = {
         "project": "far",
         "corpus": [{"path": "seeds.jsonl"}],
