@@ -8,45 +8,28 @@ actor of its own, since distilabel takes over the logging, the signals and the w
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import math
 import os
-import pickle
 import tempfile
 import time
-import traceback
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lingo_hitl.config import LLMSpec, Quota
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.engines import ray_cluster
-from lingo_hitl.models.flow import Flow, Step, load
-from lingo_hitl.models.ray_desk import Desk, Parcel
-from lingo_hitl.models.session import Session, SessionPlan
+from lingo_hitl.models.flow import Flow, load
+from lingo_hitl.models.ray_desk import Desk, Parcel, packed, unpacked
+from lingo_hitl.models.ray_pipeline import Job, jobs_of, pipeline_of, share_of
+from lingo_hitl.models.session import Session
 from lingo_hitl.progress import progress
 from lingo_hitl.records import Row
-
-if TYPE_CHECKING:
-    from distilabel.pipeline.ray import RayPipeline
 
 WORKERS = 2
 BATCH_ROWS = 64  # that a worker has under way; the last of them holds the next ones
 _BATCHES = 2  # for each worker of the first step: one in work, one at the door
 _LOOK_S = 1.0  # between two looks whether all workers live
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one worker does, packed for its process."""
-
-    step: Step
-    plan: SessionPlan
-    share: int  # workers that use the same keys
 
 
 def run_on_ray(
@@ -92,8 +75,8 @@ def _run(flow: Flow, rows: Iterator[Row], session: Session, what: str, total: in
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         desk = ray.remote(Desk).options(name=name, num_cpus=0, scheduling_strategy=here).remote(session.journal.path)
         runner = ray.remote(_Runner).options(num_cpus=0, scheduling_strategy=here).remote(scratch)
-        gpus = ray.cluster_resources().get("GPU", 0)
-        running = runner.run.remote(name, jobs_of(steps, session, workers), workers, batch, chunk, gpus)
+        jobs, share = jobs_of(steps, session, workers), share_of(ray, steps, workers)
+        running = runner.run.remote(name, jobs, workers, batch, chunk, share)
         watch = _Watch(ray, desk, name, running)
         waiting: dict[int, Row] = {}
         taken = given = 0
@@ -192,121 +175,10 @@ class _Runner:
         self._scratch = scratch
         os.environ["HF_DATASETS_CACHE"] = scratch  # where distilabel's result would be laid down a second time
 
-    def run(self, name: str, jobs: list[list[Job]], workers: int, batch: int, chunk: int, gpus: float) -> None:
-        pipeline = _pipeline(name, jobs, workers, batch, chunk, gpus, self._scratch)
-        pipeline.run(use_cache=False)
-
-
-def _pipeline(
-    name: str, jobs: Sequence[Sequence[Job]], workers: int, batch: int, chunk: int, gpus: float, scratch: str
-) -> RayPipeline:
-    from distilabel.pipeline import Pipeline
-    from distilabel.steps.base import StepResources
-
-    from lingo_hitl.models.ray_steps import Home, Rows, Worker
-
-    local = [job for beside in jobs for job in beside if any(_is_local(spec) for spec in job.step.models)]
-    with Pipeline(name=name, cache_dir=scratch) as pipeline:
-        before: list[Any] = [Rows(name="rows", desk=name, batch_size=chunk)]
-        for stage, beside in enumerate(jobs):
-            now: list[Any] = []
-            for branch, job in enumerate(beside):
-                resources = StepResources(replicas=_replicas(job.step, workers))
-                if gpus and job in local:
-                    # A part of one where there are not enough, which distilabel's own check would refuse.
-                    resources = resources.model_copy(update={"gpus": min(1, gpus / (len(local) * workers))})
-                now.append(
-                    Worker(
-                        name=f"{stage}-{branch}-{type(job.step).__name__.lower()}",
-                        desk=name,
-                        job=packed(job),
-                        branch=branch,
-                        input_batch_size=batch,
-                        resources=resources,
-                    )
-                )
-            for one in before:
-                one.connect(*now)
-            before = now
-        home = Home(name="home", desk=name, input_batch_size=batch)
-        for one in before:
-            one.connect(home)
-    return pipeline.ray()
-
-
-def jobs_of(steps: Sequence[Sequence[Step]], session: Session, workers: int) -> list[list[Job]]:
-    """Each worker's part, with its share of every key's quota, however many workers use the key."""
-    everyone = [step for beside in steps for step in beside]
-
-    def share(step: Step) -> int:
-        users = (
-            sum(_replicas(other, workers) for other in everyone if spec.model in {s.model for s in other.models})
-            for spec in step.models
-        )
-        return max(users, default=1)
-
-    def job(step: Step) -> Job:
-        n = share(step)
-        return Job(
-            step, replace(session.plan, quotas={key: _part(quota, n) for key, quota in session.quotas.items()}), n
-        )
-
-    return [[job(step) for step in beside] for beside in steps]
-
-
-def _part(quota: Quota, share: int) -> Quota:
-    def of(limit: int | None) -> int | None:
-        return None if limit is None else max(1, limit // share)
-
-    a_minute = quota.requests_per_minute
-    return Quota(
-        requests_per_minute=None if a_minute is None else a_minute / share,
-        tokens_per_minute=of(quota.tokens_per_minute),
-        requests_per_day=of(quota.requests_per_day),
-    )
-
-
-def _replicas(step: Step, workers: int) -> int:
-    return workers if step.models else 1
-
-
-def _is_local(spec: LLMSpec) -> bool:
-    return spec.model.startswith(("packaged/", "transformers/")) and spec.device in (None, "cuda")
-
-
-def packed(content: Any) -> str:
-    """Anything as text, for distilabel writes what passes between its steps as JSON."""
-    return base64.b64encode(pickle.dumps(content)).decode()
-
-
-def unpacked(text: str) -> Any:
-    return pickle.loads(base64.b64decode(text))
-
-
-def packed_fault(fault: BaseException) -> str:
-    """An error as text; one that is not the user's carries where it came from."""
-    if not isinstance(fault, UserError):
-        fault.add_note("".join(traceback.format_exception(fault)))
-    try:
-        unpacked(text := packed(fault))
-    except Exception:  # some errors cannot be made anew from their text
-        return packed(RuntimeError("".join(traceback.format_exception(fault))))
-    return text
-
-
-async def side_by_side(job_work: Any, rows: Sequence[Row], session: Session) -> list[Row | BaseException]:
-    """New columns for each row; after the first fault nothing more is asked, and what is under way is kept."""
-
-    async def one(row: Row) -> Row | BaseException:
-        try:
-            return dict(await job_work(row))
-        except BaseException as fault:
-            session.stop.because(fault)
-            return fault
-
-    results = await asyncio.gather(*(one(row) for row in rows))
-    await session.settled()
-    return results
+    def run(
+        self, name: str, jobs: list[list[Job]], workers: int, batch: int, chunk: int, share: dict[str, float]
+    ) -> None:
+        pipeline_of(name, jobs, workers, batch, chunk, share, self._scratch).run(use_cache=False)
 
 
 def _chain(first: Row, rows: Iterator[Row]) -> Iterator[Row]:

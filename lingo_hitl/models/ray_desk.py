@@ -7,13 +7,17 @@ written to from several machines; the workers, wherever they are, keep their com
 from __future__ import annotations
 
 import asyncio
+import base64
 import math
+import pickle
 import threading
+import traceback
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Completion, Entry, Journal
 from lingo_hitl.models.tally import Tally
 
@@ -181,3 +185,23 @@ def _of(reference: Any) -> Any:
         return ray.get(reference)
     except RayTaskError as error:  # e.g. a full disk, in the journal's own words
         raise error.cause from error
+
+
+def packed(content: Any) -> str:
+    """Anything as text, for distilabel writes what passes between its steps as JSON."""
+    return base64.b64encode(pickle.dumps(content)).decode()
+
+
+def unpacked(text: str) -> Any:
+    return pickle.loads(base64.b64decode(text))
+
+
+def packed_fault(fault: BaseException) -> str:
+    """An error as text; one that is not the user's carries where it came from."""
+    if not isinstance(fault, UserError):
+        fault.add_note("".join(traceback.format_exception(fault)))
+    try:
+        unpacked(text := packed(fault))
+    except Exception:  # some errors cannot be made anew from their text
+        return packed(RuntimeError("".join(traceback.format_exception(fault))))
+    return text

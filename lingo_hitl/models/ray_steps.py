@@ -3,6 +3,8 @@
 Nothing is raised here: distilabel would put Nones in a batch's place, or wait for ever. Faults go to the desk.
 """
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 # No annotation here may be a string: distilabel reads them.
@@ -13,8 +15,8 @@ from pydantic import PrivateAttr
 from lingo_hitl.models.flow import Work
 from lingo_hitl.models.keys import Stopped
 from lingo_hitl.models.loop import loop, submit
-from lingo_hitl.models.on_ray import Job, packed, packed_fault, side_by_side, unpacked
-from lingo_hitl.models.ray_desk import DistantJournal, Parcel
+from lingo_hitl.models.ray_desk import DistantJournal, packed, packed_fault, unpacked
+from lingo_hitl.models.ray_pipeline import Job
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row
 
@@ -79,7 +81,7 @@ class Rows(_Known, GeneratorStep):
         nothing_new = packed({})
         last = False
         while not last:
-            taken: tuple[list[Parcel], bool] = ray.get(desk.take.remote(self.batch_size))
+            taken: Any = ray.get(desk.take.remote(self.batch_size))
             parcels, last = taken
             # distilabel passes an empty last batch to nobody, and then waits for ever.
             yield [_message(place, row=row, new=nothing_new) for place, row in parcels] or [_message(-1)], last
@@ -136,7 +138,7 @@ class Worker(_Known, Step):
         whole = [n for n, row in enumerate(rows) if row is not None]
         if self._work is not None and self._session is not None and whole:
             try:
-                results = submit(side_by_side(self._work, [rows[n] or {} for n in whole], self._session)).result()
+                results = submit(_side_by_side(self._work, [rows[n] or {} for n in whole], self._session)).result()
                 faults = [result for result in results if isinstance(result, BaseException)]
                 if faults:
                     ray.get(self._desk.end.remote(packed_fault(self._session.stop.fault or faults[0])))
@@ -179,3 +181,18 @@ class Home(_Known, Step):
         parcels = [(place, packed(row)) for place, row in rows if row is not None]
         ray.get(ray.get_actor(self.desk).deliver.remote(parcels, len(rows) - len(parcels)))
         yield [{"place": some[0]["place"]} for some in zip(*inputs, strict=True)]
+
+
+async def _side_by_side(work: Work, rows: Sequence[Row], session: Session) -> list[Row | BaseException]:
+    """New columns for each row; after the first fault nothing more is asked, and what is under way is kept."""
+
+    async def one(row: Row) -> Row | BaseException:
+        try:
+            return dict(await work(row))
+        except BaseException as fault:
+            session.stop.because(fault)
+            return fault
+
+    results = await asyncio.gather(*(one(row) for row in rows))
+    await session.settled()
+    return results

@@ -12,7 +12,7 @@ from lingo_hitl.config import LLMSpec, Quota
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.flow import Plain, load, run_flow
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.on_ray import jobs_of
+from lingo_hitl.models.ray_pipeline import jobs_of
 from lingo_hitl.models.session import Session
 from tests.command_line import lingo_here
 from tests.models.ray_steps import Ask, Die, longer
