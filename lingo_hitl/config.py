@@ -62,6 +62,13 @@ class Quota(Section):
     requests_per_day: int | None = Field(None, ge=1)  # in any 24 hours
 
 
+class BudgetConfig(Section):
+    """What the project may pay for completions in all its runs together, and at which prices; see `models.budget`."""
+
+    max_cost: float | None = Field(None, gt=0)  # in the currency of the prices
+    prices: str | None = None  # a file beside the config; what it lacks is looked up in the shipped one
+
+
 class LLMSpec(Section):
     """A language model and how it samples. In YAML either this mapping or just the model's name.
 
@@ -87,6 +94,12 @@ class LLMSpec(Section):
         """How the model is called in records: never with this machine's folders in it."""
         model = self.model.split("/", 1)[-1]
         return self.name or (Path(model).name if model.startswith("/") else model)
+
+    @property
+    def portable(self) -> str:
+        """The model's name in the config, without this machine's folders."""
+        provider, _, model = self.model.partition("/")
+        return f"{provider}/{Path(model).name}" if model.startswith("/") else self.model
 
 
 def _spec(value: Any) -> Any:
@@ -132,6 +145,8 @@ class DialogueConfig(Seeds):
     assistant: LLM
     personas: str = "sample"  # a personas.yaml, or the shipped ones
     persona: list[str] | None = None  # names to take turns; all where absent
+    use_answer_prefix: bool = False  # a prefix of the persona's opens the first answer, a suffix closes the others
+    prompts: str | None = None  # a folder of prompts that go before the shipped ones, such as ko/persona_agent.md
     target_turns: int = Field(3, ge=1, le=50)  # one turn: a question and its answer
     opening_temperature: float = Field(0.4, ge=0, le=2)  # of the user, who rewrites the seed's question
     first_answer_temperature: float = Field(0.2, ge=0, le=2)  # of the assistant, who has the seed's answer in view
@@ -198,11 +213,21 @@ class BinariseConfig(Pairing):
     by: Literal["mean"] | Aspect = "mean"  # the mean of all aspects, or a single one
 
 
+class QualityConfig(Section):
+    """The most of each failure that a dialogue may have to go on; null: any. See docs/dialogue_quality.md."""
+
+    catchphrase_overuse: Share | None = 0.5
+    shrinking: Share | None = 0.8
+    copying: Share | None = 0.5
+    speech_level_shift: Share | None = 0.25
+
+
 class JudgeConfig(Section):
     """Who rates the texts before people do. Without judges, records carry no suggestions."""
 
     judges: list[LLM] = []
     aspects: list[Aspect] = Field(["overall-rating"], min_length=1)
+    quality: QualityConfig = QualityConfig()
     method: Literal["auto", "text", "probabilities"] = "auto"
     # auto: probabilities of the rating tokens for local models, a written reply for the rest
     swap: bool = False  # written replies: each order of the texts and its reverse
@@ -211,6 +236,7 @@ class JudgeConfig(Section):
     seed: int = 42  # of the order in which texts are shown
     engine: Engine = "local"  # as in GenerateConfig
     workers: int | None = Field(None, ge=1)
+    prompts: str | None = None  # a folder of prompts that go before the shipped ones, such as ko/correctness.md
 
     @model_validator(mode="after")
     def _each_once(self) -> JudgeConfig:
@@ -302,6 +328,7 @@ class Project(Section):
     judge: JudgeConfig = JudgeConfig()
     binarise: BinariseConfig = BinariseConfig()
     quotas: dict[VariableName, Quota] = {}  # by the variable that holds the key
+    budget: BudgetConfig = BudgetConfig()
     map: MapConfig = MapConfig()
     argilla: ArgillaConfig = ArgillaConfig()
     push: PushConfig = PushConfig()

@@ -8,7 +8,8 @@ of `home`. A stage whose inputs and config are as before is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,56 +29,71 @@ CRON_PATIENCE_S = 600
 """How long `push` and `sync` wait for each other: cron starts both at the full hour."""
 
 if TYPE_CHECKING:
+    from lingo_hitl.models.session import Session
     from lingo_hitl.release.release import ReleaseReport
 
 
-def generate(project: Project) -> Manifest:
-    """Read the corpora, then write dialogues, completions and instructions from them."""
+def read_corpora(project: Project) -> Manifest:
+    """Read the corpora into one table of seeds."""
     from lingo_hitl.corpus.seeds import corpus_hashes, read_corpus
-    from lingo_hitl.generation.generate import generate as stage
-    from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
-    run_stage(
+    return run_stage(
         "corpus",
         lambda: read_corpus(project.corpus),
         workdir=project.workdir,
         config={"project": project.project, "corpus": list(project.corpus)},
         inputs=corpus_hashes(project.corpus),
     )
-    inputs = _input(project, stage.needs)
+
+
+def generate(project: Project, *, offline: bool = False) -> Manifest:
+    """Read the corpora, then write dialogues, completions and instructions from them.
+
+    Args:
+        offline: use no network: all completions must be in the journal.
+    """
+    from lingo_hitl.generation.generate import generate as stage
+    from lingo_hitl.generation.prompts import prompt_hashes
+
+    read_corpora(project)
+    inputs = {**_input(project, stage.needs), **_personas(project)}
     if dialogue := project.generate.dialogue:
-        personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
-        inputs["personas"] = file_sha256(personas) if personas.is_file() else "absent"
+        inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
         file = project.workdir / ".generate.rows"
-        with Journal(project.workdir / "journal.sqlite") as journal, RowFile(file, GENERATED) as out:
-            return stage(rows, project.generate, session=Session(journal, quotas=project.quotas), out=out)
+        with open_session(project, "generate", offline=offline) as session, RowFile(file, GENERATED) as out:
+            return stage(rows, project.generate, session=session, out=out)
 
     return _run(project, "generate", stage.needs, work, project.generate, inputs)
 
 
-def judge(project: Project) -> Manifest:
+def judge(project: Project, *, offline: bool = False) -> Manifest:
     """Rate the texts with the project's judges.
+
+    Args:
+        offline: use no network: all completions must be in the journal.
 
     Raises:
         UserError: a judge of a writer's family that the config does not own up to.
     """
+    from lingo_hitl.generation.personas import load_personas
+    from lingo_hitl.generation.prompts import prompt_hashes
     from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
-    from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
     warnings = same_family_warnings(project.generate, project.judge)
+    dialogue = project.generate.dialogue
+    personas = load_personas(dialogue.personas) if dialogue else {}
 
     def work(rows: pa.Table) -> Outcome:
         file = RowFile(project.workdir / ".judge.rows", pa.schema([*rows.schema, *JUDGED]))
-        with Journal(project.workdir / "journal.sqlite") as journal, file as out:
-            outcome = stage(rows, project.judge, session=Session(journal, quotas=project.quotas), out=out)
+        with open_session(project, "judge", offline=offline) as session, file as out:
+            outcome = stage(rows, project.judge, session=session, out=out, personas=personas)
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
-    return _run(project, "judge", stage.needs, work, project.judge)
+    inputs = {**_input(project, stage.needs), **_personas(project), **prompt_hashes(project.judge.prompts)}
+    return _run(project, "judge", stage.needs, work, project.judge, inputs)
 
 
 def binarise(project: Project) -> Manifest:
@@ -183,6 +199,23 @@ def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
     tell(push(project, home))
 
 
+@contextmanager
+def open_session(project: Project, stage: str, *, offline: bool = False) -> Iterator[Session]:
+    """What the models of a stage share; the journal remembers what the stage used, once it has all of it."""
+    from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
+
+    with Journal(journal_path(project)) as journal:
+        journal.begin(stage)
+        yield Session(journal, quotas=project.quotas, budget=project.budget, offline=offline)
+        journal.finish()
+
+
+def journal_path(project: Project) -> Path:
+    """Where a project keeps what models said."""
+    return project.workdir / "journal.sqlite"
+
+
 def ledger_path(project: Project) -> Path:
     """Where a project keeps what people said."""
     return project.workdir / "ledger.sqlite"
@@ -201,6 +234,14 @@ def _origins(project: Project) -> dict[str, str]:
     # Numbered, for two corpora may have files of the same name; whole paths would tell of this machine.
     files = {f"corpus {n}: {Path(path).name}": sha256 for n, (path, sha256) in hashes}
     return {**files, "ledger": sync.report["ledger_head"]} if sync else files
+
+
+def _personas(project: Project) -> dict[str, str]:
+    """The hash of the personas' file, where there are dialogues."""
+    if not (dialogue := project.generate.dialogue):
+        return {}
+    personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
+    return {"personas": file_sha256(personas) if personas.is_file() else "absent"}
 
 
 def _input(project: Project, needs: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lingo_hitl.config import GenerateConfig, Project
+from lingo_hitl.config import BudgetConfig, GenerateConfig, Project
 from lingo_hitl.env_file import load_env
 from lingo_hitl.errors import UserError, nearest
 
@@ -50,14 +50,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_project(path: Path, *, workdir: Path | None = None) -> Project:
-    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it is loaded.
+    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it and
+    the one of the current folder are loaded.
 
     Raises:
         UserError: no such file, not YAML, an unknown key, a value that does not fit; with its place.
     """
     content = read_yaml(path)
     folder = path.resolve().parent
-    load_env(folder)
+    load_env(path)
     try:
         project = Project.model_validate(_with_local_models(content, folder))
     except ValidationError as error:
@@ -75,7 +76,9 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             ),
             "workdir": (expanded(workdir) if workdir else folder / expanded(project.workdir)).resolve(),
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
-            "generate": _with_personas(project.generate, folder),
+            "generate": _with_own_files(project.generate, folder),
+            "judge": project.judge.model_copy(update={"prompts": _place(folder, project.judge.prompts)}),
+            "budget": _with_prices(project.budget, folder),
         }
     )
 
@@ -110,11 +113,25 @@ def _with_local_models(value: Any, folder: Path) -> Any:
     return value
 
 
-def _with_personas(generate: GenerateConfig, folder: Path) -> GenerateConfig:
-    if generate.dialogue is None or generate.dialogue.personas == "sample":
+def _with_prices(budget: BudgetConfig, folder: Path) -> BudgetConfig:
+    prices = None if budget.prices is None else str(folder / expanded(Path(budget.prices)))
+    return budget.model_copy(update={"prices": prices})
+
+
+def _with_own_files(generate: GenerateConfig, folder: Path) -> GenerateConfig:
+    """The personas and prompts that a dialogue's config names, made absolute."""
+    talk = generate.dialogue
+    if talk is None:
         return generate
-    personas = _beside(folder, generate.dialogue.personas)
-    return generate.model_copy(update={"dialogue": generate.dialogue.model_copy(update={"personas": personas})})
+    places = {
+        "personas": talk.personas if talk.personas == "sample" else _beside(folder, talk.personas),
+        "prompts": _place(folder, talk.prompts),
+    }
+    return generate.model_copy(update={"dialogue": talk.model_copy(update=places)})
+
+
+def _place(folder: Path, path: str | None) -> str | None:
+    return str(folder / expanded(Path(path))) if path else None
 
 
 def _beside(folder: Path, path: str) -> str:

@@ -72,6 +72,17 @@ JUDGEMENT = pa.struct(
 )
 """What one judge said about the texts of a row under one aspect, and what that cost."""
 
+DIALOGUE_QUALITY = pa.schema(
+    [
+        ("catchphrase_overuse", pa.float64()),  # all four 0 (good) to 1; null for other tasks; docs/dialogue_quality.md
+        ("shrinking", pa.float64()),
+        ("copying", pa.float64()),
+        ("speech_level_shift", pa.float64()),  # null in English
+        ("speech_level", pa.string()),  # at which the answers are: "해요체", "합쇼체", "반말", "해라체"
+    ]
+)
+"""What a dialogue's texts fail in; a part of what the stage `judge` adds."""
+
 JUDGED = pa.schema(
     [
         ("ratings", pa.list_(pa.float64())),  # 1 to 5, one for each judged text; null where none
@@ -82,6 +93,7 @@ JUDGED = pa.schema(
         ("turn_ratings", pa.list_(pa.float64())),  # by_turn: one for each answer of a dialogue; else null
         ("judge", pa.string()),  # the judges' names joined by " + "; null where nobody judged
         ("judgements", pa.list_(JUDGEMENT)),
+        *DIALOGUE_QUALITY,
     ]
 )
 

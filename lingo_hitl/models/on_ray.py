@@ -73,7 +73,7 @@ def _run(flow: Flow, rows: Iterator[Row], session: Session, what: str, total: in
         batch = max(1, min(BATCH_ROWS, math.ceil(total / (_BATCHES * workers))))
         chunk = batch * _BATCHES * workers
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        desk = ray.remote(Desk).options(name=name, num_cpus=0, scheduling_strategy=here).remote(session.journal.path)
+        desk = ray.remote(Desk).options(name=name, num_cpus=0, scheduling_strategy=here).remote(session.plan)
         runner = ray.remote(_Runner).options(num_cpus=0, scheduling_strategy=here).remote(scratch)
         jobs, share = jobs_of(steps, session, workers), share_of(ray, steps, workers)
         running = runner.run.remote(name, jobs, workers, batch, chunk, share)

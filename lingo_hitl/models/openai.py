@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import Any, ClassVar
 
@@ -51,7 +52,7 @@ class OpenAIModel(RemoteModel):
 
     def load(self) -> None:
         super().load()
-        if self._clients is not None:
+        if self._clients is not None or self.session.offline:
             return
         base_url = self.spec.base_url or os.environ.get("OPENAI_BASE_URL")
         if base_url is not None and not self.spec.api_key_env:
@@ -66,6 +67,8 @@ class OpenAIModel(RemoteModel):
             )
             for key in keys
         }
+        # It warns of each reply without a text; that is counted here, and told of its row.
+        logging.getLogger(f"distilabel.llm.{name}").setLevel(logging.ERROR)
         for client in self._clients.values():
             client.load()
         self._pool = self.session.pool(f"{self.spec.model} {base_url or ''}".strip(), keys, patience_s=self.patience_s)

@@ -19,6 +19,7 @@ from typing import Any
 
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Completion, Entry, Journal
+from lingo_hitl.models.session import SessionPlan
 from lingo_hitl.models.tally import Tally
 
 Parcel = tuple[int, str]
@@ -30,8 +31,9 @@ Counts = dict[tuple[str, str, int], int]
 class Desk:
     """Rows out, rows in; to be made an actor. Whoever waits, waits in one of its methods."""
 
-    def __init__(self, journal: Path | None) -> None:
-        self._journal = Journal(journal)
+    def __init__(self, plan: SessionPlan) -> None:
+        self._journal = Journal(plan.journal)
+        self._journal.run = plan.run
         self._changed = asyncio.Condition()
         self._waiting: deque[Parcel] = deque()
         self._no_more = False
@@ -128,17 +130,19 @@ class Desk:
     async def get(self, key: bytes) -> Completion | None:
         return self._journal.get(key)
 
-    async def keep(self, entries: Sequence[Entry], requests: Counts) -> None:
-        """Have completions and counted requests on disk."""
+    async def keep(self, entries: Sequence[Entry], requests: Counts, used: Sequence[bytes]) -> None:
+        """Have completions, counted requests and marks of what was replayed on disk."""
         for name, count in requests.items():
             for _ in range(count):
                 self._journal.count_request(*name)
+        for key in used:
+            self._journal.mark_used(key)
         await asyncio.to_thread(self._journal.put, entries)
 
     async def requests_by_hour(self, variable: str, model: str, since: int) -> dict[int, int]:
         return self._journal.requests_by_hour(variable, model, since=since)
 
-    async def spent(self) -> float:
+    async def spent(self) -> dict[str, float]:
         return self._journal.spent()
 
 
@@ -152,9 +156,11 @@ class DistantJournal(Journal):
 
     def __init__(self, desk: Any, path: Path | None, *, share: int) -> None:
         self.path = path
+        self.run = None
         self._desk, self._share = desk, share
         self._lock = threading.RLock()
-        self._requests = Counter()
+        self._requests, self._spent_here = Counter(), Counter()
+        self._used = []
         self._writer = None
 
     def get(self, key: bytes) -> Completion | None:
@@ -163,15 +169,19 @@ class DistantJournal(Journal):
     def put(self, entries: Sequence[Entry]) -> list[None]:
         with self._lock:
             requests, self._requests = self._requests, Counter()
-        _of(self._desk.keep.remote(entries, dict(requests)))
+            used, self._used = self._used, []
+            for entry in entries:
+                self._spent_here[entry.currency] += entry.completion.cost or 0.0  # type: ignore[assignment]  # floats
+        if entries or requests or used:
+            _of(self._desk.keep.remote(entries, dict(requests), used))
         return [None] * len(entries)
 
     def requests_by_hour(self, variable: str, model: str, *, since: int) -> dict[int, int]:
         counts = _of(self._desk.requests_by_hour.remote(variable, model, since))
         return {hour: math.ceil(count / self._share) for hour, count in counts.items()}
 
-    def spent(self) -> float:
-        return float(_of(self._desk.spent.remote()))
+    def spent(self) -> dict[str, float]:
+        return dict(_of(self._desk.spent.remote()))
 
     def close(self) -> None:
         """Nothing: the file is the desk's."""

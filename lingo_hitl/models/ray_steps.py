@@ -145,6 +145,7 @@ class Worker(_Known, Step):
                 for n, result in zip(whole, results, strict=True):
                     if not isinstance(result, BaseException):
                         outputs[n] = _message(outputs[n]["place"], self.branch, packed(rows[n]), packed(result))
+                self._session.journal.put([])  # what was used of it
                 self._tell("count", self._session.tally)
             except Exception as fault:
                 ray.get(self._desk.end.remote(packed_fault(fault)))
