@@ -79,8 +79,12 @@ def judge(
     wanted = config if rows.num_rows else config.model_copy(update={"judges": []})
     bad: list[Row] = []
     told = _Told()
-    flow = judging(wanted, Measured(config.quality, personas or {}))
-    for row in run_flow(flow, _taken(rows), session, what="judging", total=rows.num_rows):
+    flow, total = judging(wanted, Measured(config.quality, personas or {})), rows.num_rows
+    # Where no model is asked there is nothing to send to other processes.
+    engine = config.engine if flow.models else "local"
+    for row in run_flow(
+        flow, _taken(rows), session, what="judging", total=total, engine=engine, workers=config.workers
+    ):
         told.add(row)
         if reason := _unfit(row):
             bad.append(dropped({name: row[name] for name in rows.column_names}, reason))
@@ -128,6 +132,10 @@ class Judge(Step):
     n: int
     spec: LLMSpec
     config: JudgeConfig
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        return (self.spec,)
 
     def start(self, session: Session) -> Work:
         if self.config.prompts:
