@@ -62,6 +62,13 @@ class Quota(Section):
     requests_per_day: int | None = Field(None, ge=1)  # in any 24 hours
 
 
+class BudgetConfig(Section):
+    """What the project may pay for completions in all its runs together, and at which prices; see `models.budget`."""
+
+    max_cost: float | None = Field(None, gt=0)  # in the currency of the prices
+    prices: str | None = None  # a file beside the config; what it lacks is looked up in the shipped one
+
+
 class LLMSpec(Section):
     """A language model and how it samples. In YAML either this mapping or just the model's name.
 
@@ -87,6 +94,12 @@ class LLMSpec(Section):
         """How the model is called in records: never with this machine's folders in it."""
         model = self.model.split("/", 1)[-1]
         return self.name or (Path(model).name if model.startswith("/") else model)
+
+    @property
+    def portable(self) -> str:
+        """The model's name in the config, without this machine's folders."""
+        provider, _, model = self.model.partition("/")
+        return f"{provider}/{Path(model).name}" if model.startswith("/") else self.model
 
 
 def _spec(value: Any) -> Any:
@@ -164,6 +177,8 @@ class GenerateConfig(Section):
     dialogue: DialogueConfig | None = None
     preference: PreferenceConfig | None = None
     instruction: InstructionConfig | None = None
+    engine: Engine = "local"  # ray: through distilabel on a Ray cluster, one on this machine where none is
+    workers: int | None = Field(None, ge=1)  # ray: processes for each step that asks a model; 2 where absent
 
     @model_validator(mode="before")
     @classmethod
@@ -219,6 +234,9 @@ class JudgeConfig(Section):
     by_turn: bool = False  # dialogues: each answer has a rating as well
     same_family: Literal["refused", "allowed"] = "refused"  # a judge of the family of the model that wrote the texts
     seed: int = 42  # of the order in which texts are shown
+    engine: Engine = "local"  # as in GenerateConfig
+    workers: int | None = Field(None, ge=1)
+    prompts: str | None = None  # a folder of prompts that go before the shipped ones, such as ko/correctness.md
 
     @model_validator(mode="after")
     def _each_once(self) -> JudgeConfig:
@@ -310,6 +328,7 @@ class Project(Section):
     judge: JudgeConfig = JudgeConfig()
     binarise: BinariseConfig = BinariseConfig()
     quotas: dict[VariableName, Quota] = {}  # by the variable that holds the key
+    budget: BudgetConfig = BudgetConfig()
     map: MapConfig = MapConfig()
     argilla: ArgillaConfig = ArgillaConfig()
     push: PushConfig = PushConfig()
