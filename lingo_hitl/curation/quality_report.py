@@ -68,7 +68,9 @@ def _histogram(before: NDArray[np.float64], after: NDArray[np.float64], limit: f
     import plotly.graph_objects as go
 
     edges = np.linspace(0, 1, _BINS + 1)
-    middle, counts = (edges[1:] + edges[:-1]) / 2, [np.histogram(values, edges)[0] for values in (before, after)]
+    # What is just at the limit is kept: it belongs to the bar on its left.
+    counts = [np.histogram((values - 1e-9).clip(0), edges)[0] for values in (before, after)]
+    middle = (edges[1:] + edges[:-1]) / 2
     told = [
         f"{low:.2f} to {high:.2f}<br>{a:,} before, {b:,} after"
         for low, high, a, b in zip(edges[:-1], edges[1:], *counts, strict=True)

@@ -93,6 +93,7 @@ def test_the_page_shows_every_text_to_the_letter(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ATTACK not in page and "<script>window" not in page and "49" not in page.partition("<h1>")[2][:200]
     assert "1 of 2 dialogues are within the limits" in page and "Catchphrase overuse" in page
+    assert all(f'<div id="{name}"' in page for name in FAILURES), "the figures are drawn"
     assert "http://" not in page.rpartition("<body>")[2] and "{{ 7*7 }}" in page
 
 
