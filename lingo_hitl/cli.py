@@ -21,6 +21,7 @@ from lingo_hitl.config import Project, only_task
 from lingo_hitl.curate_cli import app as curate_app
 from lingo_hitl.errors import UserError
 from lingo_hitl.home_option import Home, home_of
+from lingo_hitl.journal_cli import app as journal_app
 from lingo_hitl.project_file import expanded, load_project, read_yaml
 from lingo_hitl.records import Task
 from lingo_hitl.status_table import print_status
@@ -44,6 +45,7 @@ PROJECT = "A project"
 Config = Annotated[Path, typer.Argument(help="The project's YAML file.", show_default=False)]
 Workdir = Annotated[Path | None, typer.Option(help="Where stages leave their folders; instead of the config's.")]
 Version = Annotated[str | None, typer.Option(help="Instead of the config's.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use no network: replay what the journal has.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -147,6 +149,7 @@ def generate(
     yaml: Annotated[Path | None, typer.Option("--config", help="The same; or Lingo_Chat's own YAML.")] = None,
     task: Annotated[Task | None, typer.Option(help="Only this one of the config's tasks.")] = None,
     workdir: Workdir = None,
+    offline: Offline = False,
 ) -> None:
     """1. From corpora to rows: persona dialogues, pooled completions, instructions."""
     from lingo_hitl import pipeline
@@ -155,16 +158,16 @@ def generate(
 
     path = _one_config(config, yaml)
     if is_lingo_chat(content := read_yaml(path)):
-        return run_lingo_chat(content, path, task=task, workdir=workdir, tell=tell, say=print)
-    return tell(pipeline.generate(only_task(load_project(path, workdir=workdir), task)))
+        return run_lingo_chat(content, path, task=task, workdir=workdir, offline=offline, tell=tell, say=print)
+    return tell(pipeline.generate(only_task(load_project(path, workdir=workdir), task), offline=offline))
 
 
 @app.command(rich_help_panel=STAGE)
-def judge(config: Config, workdir: Workdir = None) -> None:
+def judge(config: Config, workdir: Workdir = None, offline: Offline = False) -> None:
     """2. Rate every text with the project's judges."""
     from lingo_hitl import pipeline
 
-    tell(pipeline.judge(load_project(config, workdir=workdir)))
+    tell(pipeline.judge(load_project(config, workdir=workdir), offline=offline))
 
 
 @app.command(rich_help_panel=PROJECT)
@@ -204,6 +207,7 @@ def sync(config: Config, workdir: Workdir = None, home: Home = None, as_json: As
 
 
 app.add_typer(curate_app, name="curate", rich_help_panel=STAGE)
+app.add_typer(journal_app, name="journal", rich_help_panel=PROJECT)
 
 
 @app.command(rich_help_panel=STAGE)

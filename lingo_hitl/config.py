@@ -62,6 +62,13 @@ class Quota(Section):
     requests_per_day: int | None = Field(None, ge=1)  # in any 24 hours
 
 
+class BudgetConfig(Section):
+    """What the project may pay for completions in all its runs together, and at which prices; see `models.budget`."""
+
+    max_cost: float | None = Field(None, gt=0)  # in the currency of the prices
+    prices: str | None = None  # a file beside the config; what it lacks is looked up in the shipped one
+
+
 class LLMSpec(Section):
     """A language model and how it samples. In YAML either this mapping or just the model's name.
 
@@ -87,6 +94,12 @@ class LLMSpec(Section):
         """How the model is called in records: never with this machine's folders in it."""
         model = self.model.split("/", 1)[-1]
         return self.name or (Path(model).name if model.startswith("/") else model)
+
+    @property
+    def portable(self) -> str:
+        """The model's name in the config, without this machine's folders."""
+        provider, _, model = self.model.partition("/")
+        return f"{provider}/{Path(model).name}" if model.startswith("/") else self.model
 
 
 def _spec(value: Any) -> Any:
@@ -311,6 +324,7 @@ class Project(Section):
     judge: JudgeConfig = JudgeConfig()
     binarise: BinariseConfig = BinariseConfig()
     quotas: dict[VariableName, Quota] = {}  # by the variable that holds the key
+    budget: BudgetConfig = BudgetConfig()
     map: MapConfig = MapConfig()
     argilla: ArgillaConfig = ArgillaConfig()
     push: PushConfig = PushConfig()

@@ -8,7 +8,8 @@ of `home`. A stage whose inputs and config are as before is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ CRON_PATIENCE_S = 600
 """How long `push` and `sync` wait for each other: cron starts both at the full hour."""
 
 if TYPE_CHECKING:
+    from lingo_hitl.models.session import Session
     from lingo_hitl.release.release import ReleaseReport
 
 
@@ -44,12 +46,14 @@ def read_corpora(project: Project) -> Manifest:
     )
 
 
-def generate(project: Project) -> Manifest:
-    """Read the corpora, then write dialogues, completions and instructions from them."""
+def generate(project: Project, *, offline: bool = False) -> Manifest:
+    """Read the corpora, then write dialogues, completions and instructions from them.
+
+    Args:
+        offline: use no network: all completions must be in the journal.
+    """
     from lingo_hitl.generation.generate import generate as stage
     from lingo_hitl.generation.prompts import prompt_hashes
-    from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
     read_corpora(project)
     inputs = {**_input(project, stage.needs), **_personas(project)}
@@ -58,14 +62,17 @@ def generate(project: Project) -> Manifest:
 
     def work(rows: pa.Table) -> Outcome:
         file = project.workdir / ".generate.rows"
-        with Journal(project.workdir / "journal.sqlite") as journal, RowFile(file, GENERATED) as out:
-            return stage(rows, project.generate, session=Session(journal, quotas=project.quotas), out=out)
+        with open_session(project, "generate", offline=offline) as session, RowFile(file, GENERATED) as out:
+            return stage(rows, project.generate, session=session, out=out)
 
     return _run(project, "generate", stage.needs, work, project.generate, inputs)
 
 
-def judge(project: Project) -> Manifest:
+def judge(project: Project, *, offline: bool = False) -> Manifest:
     """Rate the texts with the project's judges.
+
+    Args:
+        offline: use no network: all completions must be in the journal.
 
     Raises:
         UserError: a judge of a writer's family that the config does not own up to.
@@ -74,8 +81,6 @@ def judge(project: Project) -> Manifest:
     from lingo_hitl.generation.prompts import prompt_hashes
     from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
-    from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
     warnings = same_family_warnings(project.generate, project.judge)
     dialogue = project.generate.dialogue
@@ -83,10 +88,8 @@ def judge(project: Project) -> Manifest:
 
     def work(rows: pa.Table) -> Outcome:
         file = RowFile(project.workdir / ".judge.rows", pa.schema([*rows.schema, *JUDGED]))
-        with Journal(project.workdir / "journal.sqlite") as journal, file as out:
-            outcome = stage(
-                rows, project.judge, session=Session(journal, quotas=project.quotas), out=out, personas=personas
-            )
+        with open_session(project, "judge", offline=offline) as session, file as out:
+            outcome = stage(rows, project.judge, session=session, out=out, personas=personas)
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
     inputs = {**_input(project, stage.needs), **_personas(project), **prompt_hashes(project.judge.prompts)}
@@ -194,6 +197,23 @@ def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
     for stage in (generate, judge, map_rows):
         tell(stage(project))
     tell(push(project, home))
+
+
+@contextmanager
+def open_session(project: Project, stage: str, *, offline: bool = False) -> Iterator[Session]:
+    """What the models of a stage share; the journal remembers what the stage used, once it has all of it."""
+    from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
+
+    with Journal(journal_path(project)) as journal:
+        journal.begin(stage)
+        yield Session(journal, quotas=project.quotas, budget=project.budget, offline=offline)
+        journal.finish()
+
+
+def journal_path(project: Project) -> Path:
+    """Where a project keeps what models said."""
+    return project.workdir / "journal.sqlite"
 
 
 def ledger_path(project: Project) -> Path:

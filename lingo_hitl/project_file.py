@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lingo_hitl.config import GenerateConfig, Project
+from lingo_hitl.config import BudgetConfig, GenerateConfig, Project
 from lingo_hitl.env_file import load_env
 from lingo_hitl.errors import UserError, nearest
 
@@ -78,6 +78,7 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
             "generate": _with_own_files(project.generate, folder),
             "judge": project.judge.model_copy(update={"prompts": _folder(folder, project.judge.prompts)}),
+            "budget": _with_prices(project.budget, folder),
         }
     )
 
@@ -110,6 +111,11 @@ def _with_local_models(value: Any, folder: Path) -> Any:
         local = folder / value.removeprefix("transformers/")
         return f"transformers/{local.resolve()}" if local.is_dir() else value
     return value
+
+
+def _with_prices(budget: BudgetConfig, folder: Path) -> BudgetConfig:
+    prices = None if budget.prices is None else str(folder / expanded(Path(budget.prices)))
+    return budget.model_copy(update={"prices": prices})
 
 
 def _with_own_files(generate: GenerateConfig, folder: Path) -> GenerateConfig:

@@ -106,7 +106,7 @@ class ChatModel(LLM):
         async def ask() -> Completion:
             return _tidied(await self._answer(request, sampling))
 
-        return await self.session.once(self._key(request, sampling), self.spec.model, ask)
+        return await self.session.once(self._key(request, sampling), self.spec.portable, ask)
 
     async def achoice_probabilities(
         self, conversation: FormattedInput, choices: Sequence[str], *, prefix: str = ""
@@ -184,6 +184,10 @@ class ChatModel(LLM):
     async def _answer(self, request: Request, sampling: Sampling) -> Completion:
         """What the model says; a failure that concerns this request alone is a completion without a text."""
 
+    def _identity(self) -> str:
+        """What stands for the model in the journal's key: the same wherever the project lies."""
+        return self.spec.model
+
     def _sampling(self, max_new_tokens: int | None, temperature: float | None, schema: Schema | None) -> Sampling:
         spec = self.spec
         held = schema is not None and self.writes_json
@@ -210,7 +214,7 @@ class ChatModel(LLM):
 
     def _key(self, request: Request, sampling: Sampling) -> bytes:
         # The name is only a label: calling a model otherwise must not cost its completions.
-        where = f"{self.spec.model} {self.spec.base_url or ''}"
+        where = f"{self._identity()} {self.spec.base_url or ''}"
         return completion_key(where, request.messages, vars(sampling), request.sample)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:

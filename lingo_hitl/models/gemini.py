@@ -44,7 +44,7 @@ class GeminiModel(RemoteModel):
 
     def load(self) -> None:
         super().load()
-        if self._clients is not None:
+        if self._clients is not None or self.session.offline:
             return
         keys = keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
         endpoint = self.spec.base_url or os.environ.get(ENDPOINT)
@@ -132,7 +132,8 @@ def _read(reply: Any) -> Completion:
     usage = reply.usage_metadata
     counts: dict[str, Any] = {
         "input_tokens": usage.prompt_token_count,
-        "output_tokens": usage.candidates_token_count,
+        # What a model thinks is paid for as output, and only the total tells of it.
+        "output_tokens": max(usage.candidates_token_count, usage.total_token_count - usage.prompt_token_count),
     }
     if not reply.candidates:
         reason = reply.prompt_feedback.block_reason

@@ -12,8 +12,8 @@ import json
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,11 +39,23 @@ CREATE TABLE IF NOT EXISTS completions (
     seconds REAL NOT NULL,
     cost REAL,
     at TEXT NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
     variable TEXT, model TEXT, hour INTEGER, count INTEGER NOT NULL, PRIMARY KEY (variable, model, hour)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spending (
+    day TEXT, model TEXT, currency TEXT,
+    calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cost REAL NOT NULL,
+    PRIMARY KEY (day, model, currency)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (
+    number INTEGER PRIMARY KEY, stage TEXT NOT NULL, started TEXT NOT NULL, finished TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS uses (
+    key BLOB, stage TEXT, run INTEGER NOT NULL, PRIMARY KEY (key, stage)
+) STRICT, WITHOUT ROWID;
 """
+_MARKS = 1000  # replays whose marks are written together
 _COLUMNS = "text, finish, note, input_tokens, output_tokens, seconds, cost"
 
 
@@ -77,6 +89,15 @@ class Entry:
     key: bytes
     model: str
     completion: Completion
+    currency: str = ""  # of the completion's cost
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a stage: what it uses of the journal is marked with its number."""
+
+    number: int
+    stage: str
 
 
 def completion_key(model: str, messages: Sequence[Message], parameters: Mapping[str, Any], sample: int) -> bytes:
@@ -91,6 +112,9 @@ class Journal:
 
     Pickled, it carries its path and opens the file again on the other side; an in-memory journal
     arrives there empty.
+
+    Attributes:
+        run: whose uses are marked; see `begin`.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -100,8 +124,11 @@ class Journal:
             UserError: the file cannot be written or is not a whole journal.
         """
         self.path = path
+        self.run: Run | None = None
         self._lock = threading.RLock()
         self._requests: Counter[tuple[str, str, int]] = Counter()  # counted, not yet on disk
+        self._used: list[bytes] = []  # replayed, not yet marked on disk
+        self._spent_here: Counter[str] = Counter()  # on disk, by currency
         self._writer: Batcher[Entry, None] | None = None
         try:
             if path is not None:
@@ -139,27 +166,39 @@ class Journal:
         return None if row is None else Completion(*row)
 
     def put(self, entries: Sequence[Entry]) -> list[None]:
-        """Have lasting completions, and the requests counted so far, on disk when this returns."""
+        """Have lasting completions, what they cost, and the requests counted so far on disk when this returns."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        lasting = [entry for entry in entries if entry.completion.lasting]
         rows = [
             (e.key, e.model, c.text, c.finish, c.note, c.input_tokens, c.output_tokens, c.seconds, c.cost, now)
-            for e in entries
-            if (c := e.completion).lasting
+            for e in lasting
+            if (c := e.completion)
         ]
         with self._lock:
             requests, self._requests = self._requests, Counter()
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
-                self._db.executemany(
+            used, self._used = self._used, []
+            with self.transaction() as db:
+                db.executemany("INSERT OR IGNORE INTO completions VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+                # Also those that another process was first with: both were paid for.
+                db.executemany(
+                    "INSERT INTO spending VALUES (?,?,?,1,?,?,?) ON CONFLICT DO UPDATE SET calls = calls + 1, "
+                    "input_tokens = input_tokens + excluded.input_tokens, "
+                    "output_tokens = output_tokens + excluded.output_tokens, cost = cost + excluded.cost",
+                    [
+                        (now[:10], e.model, e.currency, c.input_tokens, c.output_tokens, c.cost or 0.0)
+                        for e in lasting
+                        if (c := e.completion)
+                    ],
+                )
+                db.executemany(
                     "INSERT INTO requests VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
                     [(*name, count) for name, count in requests.items()],
                 )
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise self._unusable(error) from error
+                if self.run is not None:
+                    marks = [(key, self.run.stage, self.run.number) for key in [*used, *(e.key for e in lasting)]]
+                    db.executemany("INSERT OR REPLACE INTO uses VALUES (?,?,?)", marks)
+            for entry in lasting:
+                self._spent_here[entry.currency] += entry.completion.cost or 0.0  # type: ignore[assignment]  # floats
         return [None] * len(entries)
 
     async def keep(self, entry: Entry) -> None:
@@ -174,19 +213,88 @@ class Journal:
             self._requests[variable, model, hour] += 1
 
     def requests_by_hour(self, variable: str, model: str, *, since: int) -> dict[int, int]:
-        """How often a key was used in each hour (since 1970) from `since` on."""
+        """How often a key was used in each hour (since 1970) from `since` on, by all processes."""
         with self._lock:
-            return dict(
-                self._db.execute(
-                    "SELECT hour, count FROM requests WHERE variable = ? AND model = ? AND hour >= ?",
-                    (variable, model, since),
-                ).fetchall()
-            )
+            asked = "SELECT hour, count FROM requests WHERE variable = ? AND model = ? AND hour >= ?"
+            counts = Counter(dict(self._db.execute(asked, (variable, model, since)).fetchall()))
+            counts.update({hour: n for (v, m, hour), n in self._requests.items() if (v, m) == (variable, model)})
+            return dict(counts)
 
-    def spent(self) -> float:
-        """What all completions in here have cost together, as far as their prices were known."""
+    def spent(self) -> dict[str, float]:
+        """What was paid for completions, by currency.
+
+        Completions that were taken over from another journal are not among it; those that were pruned are.
+        """
         with self._lock:
-            return float(self._db.execute("SELECT total(cost) FROM completions").fetchone()[0])
+            try:
+                sums = self._db.execute("SELECT currency, total(cost) FROM spending GROUP BY currency").fetchall()
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+            return {currency: cost for currency, cost in sums if cost}
+
+    def spent_by_others(self, currency: str) -> float:
+        """What was paid, but for what this object wrote down."""
+        with self._lock:
+            return self.spent().get(currency, 0.0) - self.spent_here(currency)
+
+    def spent_here(self, currency: str) -> float:
+        """What this object wrote down as paid."""
+        return self._spent_here[currency]
+
+    def begin(self, stage: str) -> Run:
+        """From now on mark what is used as used by a run of this stage."""
+        with self.transaction() as db:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            number = db.execute("INSERT INTO runs (stage, started) VALUES (?, ?)", (stage, now)).lastrowid
+        self.run = Run(int(number or 0), stage)
+        return self.run
+
+    def finish(self) -> None:
+        """The run has everything that it needs; what no stage's last finished run used can be pruned."""
+        assert self.run is not None, "begin() comes first"
+        self.put([])
+        with self.transaction() as db:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            db.execute("UPDATE runs SET finished = ? WHERE number = ?", (now, self.run.number))
+
+    def mark_used(self, key: bytes) -> None:
+        """Remember that a run used a completion; on disk soon, and when the run finishes at the latest."""
+        if self.run is not None:
+            with self._lock:
+                self._used.append(key)
+                if len(self._used) >= _MARKS:
+                    self.put([])
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose changes are on disk together or not at all.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def shrink(self) -> None:
+        """Give room that nothing needs any more back to the disk.
+
+        Raises:
+            UserError: another process works with the journal, or there is no room to copy it.
+        """
+        with self._lock:
+            try:
+                self._db.execute("VACUUM")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
 
     def __len__(self) -> int:
         with self._lock:

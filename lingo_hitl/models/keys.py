@@ -9,6 +9,7 @@ import asyncio
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,28 +18,45 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
 
 MARGIN = 1.01
-"""Requests are spaced this much wider than the quota asks: the provider's clock is not ours."""
-BURST_S = 6.0
-"""Seconds' worth of tokens that may be used at once."""
+"""Windows are taken this much longer than the quota says: the provider's clock is not ours."""
 IN_FLIGHT, IN_FLIGHT_PACED = 4, 64
 """Requests under way for one key: without a quota, and with one that paces them."""
+READ_EVERY_S = 1.0
+"""How often the journal is asked what other processes used of a day's requests."""
+LOOK_AGAIN_S = 0.25
+"""How long whoever is next waits for a key before all keys are looked at anew."""
 _BYTES_PER_TOKEN = 4.0  # a first guess, which every reply corrects
 _HOUR_S = 3600
+_WINDOW_S = 60 * MARGIN
+
+
+@dataclass(eq=False)
+class Sent:
+    """One request that went out with a key, when on the pool's clock, and what it cost or is expected to."""
+
+    at: float
+    tokens: float
+    in_window: bool = True
 
 
 @dataclass
 class Key:
-    """One key, called by the environment variable that holds it."""
+    """One key, called by the environment variable that holds it.
+
+    Two rules hold it to its quota: no window of a minute has more requests or tokens than allowed, and
+    requests are spread evenly over it. A single request of more tokens than a minute allows goes out in
+    a window of its own.
+    """
 
     variable: str
     secret: str = field(repr=False)
     quota: Quota = field(default_factory=Quota)
-    rests_until: float = 0.0  # on the monotonic clock
+    rests_until: float = 0.0  # on the pool's clock
     strikes: int = 0  # refusals for being over the limit, since the last success
     out: str | None = None  # why it is used no more
-    next_slot: float = 0.0  # on the monotonic clock
-    tokens: float = 0.0  # that may be used now; below 0: used ahead of time
-    tokens_at: float = 0.0
+    next_slot: float = 0.0  # on the pool's clock
+    sent: deque[Sent] = field(default_factory=deque)  # in the last minute
+    sent_tokens: float = 0.0  # their sum
     in_flight: int = 0
     by_hour: dict[int, int] = field(default_factory=dict)  # requests of the last day, by the hour since 1970
 
@@ -46,37 +64,67 @@ class Key:
     def most_in_flight(self) -> int:
         return IN_FLIGHT_PACED if self.quota.requests_per_minute else IN_FLIGHT
 
-    def ready_at(self, tokens: float, now: float) -> float:
-        """When a request of so many tokens may go out, on the monotonic clock."""
-        ready = max(now, self.rests_until)
-        if self.quota.requests_per_minute:
-            ready = max(ready, self.next_slot)
-        if limit := self.quota.tokens_per_minute:
-            self._fill(now)
-            lacking = min(tokens, limit / 60 * BURST_S) - self.tokens
-            ready = max(ready, now + lacking / (limit / 60))
+    def free_at(self, now: float) -> float:
+        """When the key may be used again at all: after a refusal, or a day's requests."""
+        free = max(now, self.rests_until)
         if self.quota.requests_per_day and self._today() >= self.quota.requests_per_day:
             oldest = min(self.by_hour)
-            ready = max(ready, now + (oldest + 25) * _HOUR_S - time.time())
+            free = max(free, now + (oldest + 25) * _HOUR_S - time.time())
+        return free
+
+    def ready_at(self, tokens: float, now: float) -> float:
+        """When a request of so many tokens may go out."""
+        ready = max(self.free_at(now), self.next_slot)
+        self._forget(now)
+        count, tokens = len(self.sent), tokens + self.sent_tokens
+        for sent in self.sent:
+            if self._fits(count, tokens):
+                break
+            ready = max(ready, sent.at + _WINDOW_S)
+            count, tokens = count - 1, tokens - sent.tokens
         return ready
 
-    def reserve(self, ready: float, tokens: float) -> None:
-        """Count a request that goes out at `ready`."""
-        if rate := self.quota.requests_per_minute:
-            interval = 60 / rate * MARGIN
-            # A slot that was missed by less than one interval is not lost: late threads must not cost quota.
-            self.next_slot = max(self.next_slot, ready - interval) + interval
-        if self.quota.tokens_per_minute:
-            self.tokens -= tokens
+    def send(self, tokens: float, now: float) -> Sent:
+        """Count a request that goes out now."""
+        interval = self._interval(tokens)
+        # A slot that was missed by less than one interval is not lost: a late loop must not cost quota.
+        self.next_slot = max(self.next_slot, now - interval) + interval
+        sent = Sent(now, tokens)
+        if self.quota.requests_per_minute or self.quota.tokens_per_minute:
+            self.sent.append(sent)
+            self.sent_tokens += tokens
         if self.quota.requests_per_day:
             hour = int(time.time() // _HOUR_S)
             self.by_hour[hour] = self.by_hour.get(hour, 0) + 1
+        return sent
 
-    def _fill(self, now: float) -> None:
-        limit = self.quota.tokens_per_minute or 0
-        most = limit / 60 * BURST_S
-        self.tokens = min(most, self.tokens + (now - self.tokens_at) * limit / 60) if self.tokens_at else most
-        self.tokens_at = now
+    def correct(self, sent: Sent, tokens: float) -> None:
+        """A request has cost other tokens than expected."""
+        if limit := self.quota.tokens_per_minute:
+            self.next_slot += (tokens - sent.tokens) / limit * _WINDOW_S
+        if sent.in_window:
+            self.sent_tokens += tokens - sent.tokens
+        sent.tokens = tokens
+
+    def _forget(self, now: float) -> None:
+        while self.sent and self.sent[0].at + _WINDOW_S <= now:
+            old = self.sent.popleft()
+            old.in_window = False
+            self.sent_tokens = self.sent_tokens - old.tokens if self.sent else 0.0
+
+    def _fits(self, others: int, tokens: float) -> bool:
+        quota = self.quota
+        return not others or (
+            others + 1 <= max(1.0, quota.requests_per_minute or math.inf)
+            and tokens <= (quota.tokens_per_minute or math.inf)
+        )
+
+    def _interval(self, tokens: float) -> float:
+        quota = self.quota
+        return _WINDOW_S * max(
+            1 / quota.requests_per_minute if quota.requests_per_minute else 0.0,
+            tokens / quota.tokens_per_minute if quota.tokens_per_minute else 0.0,
+        )
 
     def _today(self) -> int:
         since = int(time.time() // _HOUR_S) - 24
@@ -121,63 +169,59 @@ class Stop:
 
 
 class KeyPool:
-    """The keys of one model, shared by all who ask it in this process."""
+    """The keys of one model, shared by all who ask it in this process; its clock is that of the event loop."""
 
     def __init__(self, model: str, keys: Sequence[Key], *, patience_s: float, stop: Stop, journal: Journal) -> None:
         self.model, self.keys, self.patience_s = model, list(keys), patience_s
         self._stop, self._journal = stop, journal
         self._room = asyncio.Semaphore(sum(key.most_in_flight for key in keys))
+        self._turn = asyncio.Lock()
+        self._read_at = -math.inf
         self._tokens_per_byte = 1 / _BYTES_PER_TOKEN
-        for key in self.keys:
-            if key.quota.requests_per_day:
-                key.by_hour = journal.requests_by_hour(key.variable, model, since=int(time.time() // _HOUR_S) - 24)
 
-    def expected_tokens(self, size: int, output_tokens: int) -> float:
-        """Tokens that a request of `size` bytes is expected to cost, from what earlier ones did."""
-        return size * self._tokens_per_byte + output_tokens
+    def expected_tokens(self, size: int) -> float:
+        """Tokens that a prompt of `size` bytes is expected to have, from what earlier ones had."""
+        return size * self._tokens_per_byte
 
-    async def take(self, tokens: float, limited_since: float | None = None) -> Key:
-        """The key that is free first, once it is; to be given back.
+    async def take(self, tokens: float, limited_since: float | None = None) -> tuple[Key, Sent]:
+        """The key that is free first, once it is, and what is counted of the request; to be given back.
+
+        Whoever comes first goes first. Only one waits for a key at a time, so that no turn is given away
+        ahead and lost where the key is refused meanwhile.
 
         Args:
-            tokens: what the request is expected to cost.
-            limited_since: when the request first met a limit, on the monotonic clock; None if it has not.
+            tokens: what the prompt is expected to have.
+            limited_since: when the request first met a limit, on the loop's clock; None if it has not.
 
         Raises:
-            UserError: every key is out, or none is free within `patience_s` seconds of that.
+            UserError: every key is out, or none may be used within `patience_s` seconds of that.
         """
         await self._room.acquire()
         try:
-            while True:
-                self._stop.check()
-                now = time.monotonic()
-                key, ready = self._soonest(tokens, now)
-                if ready > (limited_since or now) + self.patience_s and ready - now > 1:
-                    raise self._exhausted(ready - now)
-                key.reserve(ready, tokens)
-                key.in_flight += 1
-                try:
-                    await self._stop.sleep(ready - now)
-                except BaseException:
-                    key.in_flight -= 1
-                    raise
-                if key.out is None and key.rests_until <= time.monotonic():
-                    if key.quota.requests_per_day:
-                        self._journal.count_request(key.variable, self.model, int(time.time() // _HOUR_S))
-                    return key
-                key.in_flight -= 1
-                key.tokens += tokens if key.quota.tokens_per_minute else 0
+            async with self._turn:
+                while True:
+                    self._stop.check()
+                    now = asyncio.get_running_loop().time()
+                    self._read_today(now)
+                    key, ready = self._soonest(tokens, now, limited_since)
+                    if ready <= now:
+                        break
+                    # Prompts that were shorter than expected may make a key free before that.
+                    await self._stop.sleep(min(ready - now, LOOK_AGAIN_S))
         except BaseException:
             self._room.release()
             raise
+        key.in_flight += 1
+        if key.quota.requests_per_day:
+            self._journal.count_request(key.variable, self.model, int(time.time() // _HOUR_S))
+        return key, key.send(tokens, now)
 
-    def give_back(self, key: Key, *, expected: float, used: int | None, size: int) -> None:
-        """The request with `key` has ended; `used` tokens, None where nobody knows."""
+    def give_back(self, key: Key, sent: Sent, *, used: int | None, size: int) -> None:
+        """The request with `key` has ended; its prompt had `used` tokens, None where nobody knows."""
         key.in_flight -= 1
         self._room.release()
-        if used is not None:
-            if key.quota.tokens_per_minute:
-                key.tokens += expected - used
+        if used:
+            key.correct(sent, used)
             if size:
                 self._tokens_per_byte += 0.05 * (min(used / size, 2.0) - self._tokens_per_byte)
 
@@ -185,7 +229,7 @@ class KeyPool:
         """Leave `key` alone for as long as the provider says, else ever longer with each refusal in a row."""
         key.strikes += 1
         pause = seconds if seconds is not None else min(60.0, backoff_s * 2.0 ** min(key.strikes, 10))
-        key.rests_until = max(key.rests_until, time.monotonic() + pause)
+        key.rests_until = max(key.rests_until, asyncio.get_running_loop().time() + pause)
 
     def worked(self, key: Key) -> None:
         key.strikes = 0
@@ -199,7 +243,7 @@ class KeyPool:
             text = text.replace(key.secret, f"${key.variable}")
         return " ".join(text.split())[:200]
 
-    def _soonest(self, tokens: float, now: float) -> tuple[Key, float]:
+    def _soonest(self, tokens: float, now: float, limited_since: float | None) -> tuple[Key, float]:
         alive = [key for key in self.keys if key.out is None]
         if not alive:
             reasons = "; ".join(f"{key.variable}: {key.out}" for key in self.keys)
@@ -207,9 +251,22 @@ class KeyPool:
                 f"{self.model}: no API key is left ({reasons}). Set one that works and run again: "
                 "the run resumes where it stopped."
             )
+        free = min(key.free_at(now) for key in alive)
+        if free > (limited_since or now) + self.patience_s and free - now > 1:
+            raise self._exhausted(free - now)
         ready = {key.variable: key.ready_at(tokens, now) for key in alive}
         key = min(alive, key=lambda key: (ready[key.variable], key.in_flight))
         return key, ready[key.variable]
+
+    def _read_today(self, now: float) -> None:
+        """Other processes may use the same keys: the journal knows of them."""
+        if now < self._read_at + READ_EVERY_S:
+            return
+        self._read_at = now
+        since = int(time.time() // _HOUR_S) - 24
+        for key in self.keys:
+            if key.quota.requests_per_day:
+                key.by_hour = self._journal.requests_by_hour(key.variable, self.model, since=since)
 
     def _exhausted(self, seconds: float) -> UserError:
         names = ", ".join(key.variable for key in self.keys if key.out is None)

@@ -24,7 +24,7 @@ from lingo_hitl.models.chat import ChatModel, Conversation, Request, Sampling
 from lingo_hitl.models.journal import Completion, completion_key
 from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.packaged import smollm2
-from lingo_hitl.models.weights import Weights, load_weights
+from lingo_hitl.models.weights import Weights, fingerprint, load_weights
 
 if TYPE_CHECKING:
     from distilabel.typing import FormattedInput
@@ -45,13 +45,19 @@ class LocalModel(ChatModel):
 
     def load(self) -> None:
         super().load()
-        _ = self.weights
+        if not self.session.offline:
+            _ = self.weights
 
     @property
     def weights(self) -> Weights:
         """The model and its tokenizer, shared by all who name the same one."""
         provider, _, name = self.spec.model.partition("/")
         return load_weights(str(smollm2()) if provider == "packaged" else name, self.spec.device)
+
+    def _identity(self) -> str:
+        provider, _, name = self.spec.model.partition("/")
+        weights = fingerprint(name) if provider == "transformers" else ""
+        return f"{self.spec.portable} {weights}".strip()
 
     async def _answer(self, request: Request, sampling: Sampling) -> Completion:
         if self._writers is None:
@@ -60,7 +66,7 @@ class LocalModel(ChatModel):
             most = AT_ONCE * self.spec.batch_size
             self._writers[sampling] = Batcher(partial(self._write, sampling=sampling), most=most, patience_s=PATIENCE_S)
         completion = await self._writers[sampling](request)
-        usage = self.session.tally.of(self.spec.model)
+        usage = self.session.tally.of(self.spec.portable)
         usage.calls += 1
         usage.input_tokens += completion.input_tokens
         usage.output_tokens += completion.output_tokens

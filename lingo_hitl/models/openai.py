@@ -52,7 +52,7 @@ class OpenAIModel(RemoteModel):
 
     def load(self) -> None:
         super().load()
-        if self._clients is not None:
+        if self._clients is not None or self.session.offline:
             return
         base_url = self.spec.base_url or os.environ.get("OPENAI_BASE_URL")
         if base_url is not None and not self.spec.api_key_env:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from abc import abstractmethod
@@ -71,16 +72,20 @@ class RemoteModel(ChatModel):
         if self._pool is None:
             self.load()
         assert self._pool is not None
-        pool, started, tries = self._pool, time.monotonic(), 0
-        limited_since: float | None = None
         size = request_size(request.messages)
-        expected = pool.expected_tokens(size, 0)
+        async with self.session.budget.room(self.spec.model, size=size, max_new_tokens=sampling.max_new_tokens):
+            return await self._tried(self._pool, request, sampling, size)
+
+    async def _tried(self, pool: KeyPool, request: Request, sampling: Sampling, size: int) -> Completion:
+        started, tries = time.monotonic(), 0
+        limited_since: float | None = None
         while True:
-            key = await pool.take(expected, limited_since)
+            key, sent = await pool.take(pool.expected_tokens(size), limited_since)
             used: int | None = None
             usage = self.session.tally.of(self.spec.model, key.variable)
             try:
                 completion = await self._call(key, request.messages, sampling)
+                completion = self.session.budget.pay(self.spec.model, completion)
                 used = completion.input_tokens
             except Exception as error:
                 refusal = self._refusal(error)
@@ -92,13 +97,14 @@ class RemoteModel(ChatModel):
                 usage.blocked += completion.text is None
                 usage.input_tokens += completion.input_tokens
                 usage.output_tokens += completion.output_tokens
+                usage.cost += completion.cost or 0.0
                 return replace(completion, seconds=time.monotonic() - started)
             finally:
-                pool.give_back(key, expected=expected, used=used, size=size)
+                pool.give_back(key, sent, used=used, size=size)
             why = pool.without_secrets(refusal.words)
             if refusal.reason == "limit":
                 usage.limited += 1
-                limited_since = limited_since or time.monotonic()
+                limited_since = limited_since or asyncio.get_running_loop().time()
                 pool.rest(key, refusal.pause_s, backoff_s=self.backoff_s)
                 continue
             if refusal.reason == "key":

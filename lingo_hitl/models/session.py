@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lingo_hitl.config import LLMSpec, Quota
+from lingo_hitl.config import BudgetConfig, LLMSpec, Quota
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, Entry, Journal
+from lingo_hitl.models.budget import Budget
+from lingo_hitl.models.journal import Completion, Entry, Journal, Run
 from lingo_hitl.models.keys import Key, KeyPool, Stop
 from lingo_hitl.models.tally import Tally
 
@@ -29,13 +30,17 @@ class SessionPlan:
 
     journal: Path | None
     quotas: Mapping[str, Quota]
+    budget: BudgetConfig
     offline: bool
+    run: Run | None
 
     def open(self) -> Session:
         """The session of this process for this plan; one, however many ask."""
         name = f"{os.getpid()} {self}"
         if (found := _opened.get(name)) is None:
-            found = _opened[name] = Session(Journal(self.journal), quotas=self.quotas, offline=self.offline)
+            journal = Journal(self.journal)
+            journal.run = self.run
+            found = _opened[name] = Session(journal, quotas=self.quotas, budget=self.budget, offline=self.offline)
         return found
 
 
@@ -47,15 +52,27 @@ class Session:
 
     Args:
         quotas: by the environment variable of a key: what it may be used for in a minute and a day, for each model.
+        budget: what may be paid, and the prices.
         offline: replay only; what the journal does not have is an error.
+
+    Raises:
+        UserError: the price table cannot be read.
     """
 
-    def __init__(self, journal: Journal, *, quotas: Mapping[str, Quota] | None = None, offline: bool = False) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        quotas: Mapping[str, Quota] | None = None,
+        budget: BudgetConfig | None = None,
+        offline: bool = False,
+    ) -> None:
         self.journal = journal
         self.quotas = dict(quotas or {})
         self.offline = offline
         self.tally = Tally()
         self.stop = Stop()
+        self.budget = Budget(budget or BudgetConfig(), journal, self.stop)
         self.threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="calls")
         self._under_way: dict[bytes, asyncio.Task[Completion]] = {}
         self._pools: dict[tuple[str, tuple[str, ...]], KeyPool] = {}
@@ -65,9 +82,14 @@ class Session:
         return cls(Journal.in_memory())
 
     def llm(self, spec: LLMSpec) -> ChatModel:
-        """A loaded model; see `llm.load_llm`."""
+        """A loaded model; see `llm.load_llm`.
+
+        Raises:
+            UserError: as there, or its price is not known where the budget has a limit.
+        """
         from lingo_hitl.models.llm import load_llm
 
+        self.budget.check(spec.model)
         return load_llm(spec, session=self)
 
     def pool(self, model: str, keys: list[Key], *, patience_s: float) -> KeyPool:
@@ -82,6 +104,7 @@ class Session:
         if (under_way := self._under_way.get(key)) is None:
             if (known := self.journal.get(key)) is not None:
                 self.tally.of(model).replayed += 1
+                self.journal.mark_used(key)
                 return known
             if self.offline:
                 raise UserError(
@@ -101,11 +124,14 @@ class Session:
     async def _keep(self, key: bytes, model: str, ask: Callable[[], Awaitable[Completion]]) -> Completion:
         self.stop.check()
         completion = await ask()
-        await self.journal.keep(Entry(key, model, completion))
+        if completion.cost is None:
+            completion = self.budget.pay(model, completion)
+        await self.journal.keep(Entry(key, model, completion, self.budget.prices.currency))
         return completion
 
     def __reduce__(self) -> tuple[Callable[[SessionPlan], Session], tuple[SessionPlan]]:
-        return _reopened, (SessionPlan(self.journal.path, self.quotas, self.offline),)
+        plan = SessionPlan(self.journal.path, self.quotas, self.budget.config, self.offline, self.journal.run)
+        return _reopened, (plan,)
 
 
 _opened: dict[str, Session] = {}

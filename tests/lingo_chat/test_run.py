@@ -62,6 +62,9 @@ def test_a_second_run_asks_and_writes_nothing_and_a_lower_threshold_adds_what_it
     before = [path.read_bytes() for path in sorted((tmp_path / "data").glob("*/*.jsonl"))]
     assert "3 were there before" in generate(tmp_path, provider).stdout
     assert [path.read_bytes() for path in sorted((tmp_path / "data").glob("*/*.jsonl"))] == before
+    (tmp_path / ".env").rename(tmp_path / "keys")
+    assert "3 were there before" in generate(tmp_path, provider, "--offline").stdout
+    (tmp_path / "keys").rename(tmp_path / ".env")
     for threshold, there, told in (("1.5", [4.5, 4.5, 2.0], "1 dialogues"), ("4.0", [4.5, 4.5, 2.0], "1 dialogues")):
         (tmp_path / "basic_config.yaml").write_text(YAML.replace("threshold: 3.0", f"threshold: {threshold}"))
         assert told in generate(tmp_path, provider).stdout

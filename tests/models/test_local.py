@@ -49,7 +49,27 @@ def test_only_what_the_journal_lacks_is_generated(tiny_model):
     before = model.complete([user("abc")])
     after = model.complete([user(p) for p in PROMPTS])
     assert after[3] == before[0]
-    assert [usage.calls for usage in journal.summary().values()] == [len(PROMPTS)]
+    counted = model.session.tally.models()["transformers/tiny"]
+    assert (counted["calls"], counted["replayed"]) == (len(PROMPTS), 1)
+
+
+def test_the_journal_knows_a_model_that_was_moved_and_not_one_that_was_trained_on(tiny_model, tmp_path):
+    journal = Journal.in_memory()
+    before = local(tiny_model, journal).complete([user("abc")])
+    moved = tmp_path / "elsewhere" / tiny_model.name
+    shutil.copytree(tiny_model, moved)
+    model = local(moved, journal)
+    assert model.complete([user("abc")]) == before
+    assert model.session.tally.models() == {"transformers/tiny": {"replayed": 1}}
+    trained = tmp_path / "trained" / tiny_model.name
+    shutil.copytree(tiny_model, trained)
+    weights = trained / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-400] + bytes(400))
+    model = local(trained, journal)
+    model.complete([user("abc")])
+    assert model.session.tally.models()["transformers/tiny"]["calls"] == 1
+    with journal.transaction() as db:
+        assert db.execute("SELECT DISTINCT model FROM completions").fetchall() == [("transformers/tiny",)]
 
 
 def test_a_prompt_longer_than_the_context_loses_its_beginning_with_a_note(tiny_model):
