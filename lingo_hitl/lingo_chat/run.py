@@ -66,7 +66,7 @@ def run(
     began = date.today()
     settings = read_settings(content, path, keys=not offline)
     project = only_task(as_project(settings, path, workdir=workdir), task)
-    pipeline.read_corpora(project)
+    tell(pipeline.read_corpora(project))
     _write_project(project, path)
     if unused := settings.not_used():
         say(f"Read and not used: {', '.join(unused)}.")

@@ -24,8 +24,9 @@ FIELDS = {
 
 
 def test_its_yaml_runs_unchanged_and_writes_its_two_files(tmp_path, provider):
-    ran = generate(folder_of_a_user(tmp_path), provider)
+    ran = generate(folder_of_a_user(tmp_path, [*SEEDS, {"instruction": " ", "output": "?"}]), provider)
     assert ran.returncode == 0, ran.stderr
+    assert "dropped 1: the instruction is empty" in ran.stdout
     today = f"{date.today():%y%m%d}.jsonl"
     assert {path.name for path in (tmp_path / "data").glob("*/*.jsonl")} == {"KoAlpaca_v1.1.jsonl", today}
     raw = lines_in(tmp_path / "data" / "synt_raw")
