@@ -77,7 +77,7 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             "workdir": (expanded(workdir) if workdir else folder / expanded(project.workdir)).resolve(),
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
             "generate": _with_own_files(project.generate, folder),
-            "judge": project.judge.model_copy(update={"prompts": _folder(folder, project.judge.prompts)}),
+            "judge": project.judge.model_copy(update={"prompts": _place(folder, project.judge.prompts)}),
             "budget": _with_prices(project.budget, folder),
         }
     )
@@ -125,12 +125,12 @@ def _with_own_files(generate: GenerateConfig, folder: Path) -> GenerateConfig:
         return generate
     places = {
         "personas": talk.personas if talk.personas == "sample" else _beside(folder, talk.personas),
-        "prompts": _folder(folder, talk.prompts),
+        "prompts": _place(folder, talk.prompts),
     }
     return generate.model_copy(update={"dialogue": talk.model_copy(update=places)})
 
 
-def _folder(folder: Path, path: str | None) -> str | None:
+def _place(folder: Path, path: str | None) -> str | None:
     return str(folder / expanded(Path(path))) if path else None
 
 

@@ -54,15 +54,18 @@ ASPECTS = {
 }
 
 
-async def rate_by_probabilities(llm: LocalModel, view: View, *, aspect: str) -> list[Verdict]:
+async def rate_by_probabilities(
+    llm: LocalModel, view: View, *, aspect: str, prompts: str | None = None
+) -> list[Verdict]:
     """One verdict for each text of a view, or for each answer where the aspect is `correctness-by-turn`.
 
     Each text is judged by itself, so that there is no order to lean to. The packaged models know English
-    only: they are asked in English, whatever the language of the texts.
+    only: they are asked in English, whatever the language of the texts. A prompt of the folder `prompts` goes
+    before the shipped one.
     """
     provider = llm.spec.model.partition("/")[0]
     language = "en" if provider == "packaged" else view["language"]
-    questions = _questions(view, aspect, language, _Cutter(llm, TEXT_TOKENS[provider]))
+    questions = _questions(view, aspect, language, _Cutter(llm, TEXT_TOKENS[provider]), prompts)
     asked = (
         llm.achoice_probabilities([{"role": "user", "content": question}], CHOICES, prefix=PREFIX[language])
         for question in questions
@@ -94,7 +97,7 @@ class _Cutter:
         return str(tokenizer.decode(ids[:limit])).rstrip("\ufffd") + " …"
 
 
-def _questions(view: View, aspect: str, language: str, cut: _Cutter) -> list[str]:
+def _questions(view: View, aspect: str, language: str, cut: _Cutter, prompts: str | None) -> list[str]:
     kind = "dialogue" if aspect == CORRECTNESS else "answer"
     ask, answer = ("질문", "답변") if language == "ko" else ("Question", "Answer")
     if aspect == CORRECTNESS:
@@ -112,8 +115,7 @@ def _questions(view: View, aspect: str, language: str, cut: _Cutter) -> list[str
         "what": WHAT[language][kind],
         "reference": cut(view.get("reference", "")),
     }
-    folder = view.get("prompts")
-    return [render(PROMPTS, language, "probability", folder=folder, shown=text, **about) for text in shown]
+    return [render(PROMPTS, language, "probability", folder=prompts, shown=text, **about) for text in shown]
 
 
 def _verdict(shares: np.ndarray, language: str) -> Verdict:
