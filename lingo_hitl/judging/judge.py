@@ -18,7 +18,8 @@ from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
-from lingo_hitl.judging.dialogue_quality.measure import excess, measure
+from lingo_hitl.judging.dialogue_quality.figures import excess
+from lingo_hitl.judging.dialogue_quality.measure import measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
@@ -78,8 +79,12 @@ def judge(
     wanted = config if rows.num_rows else config.model_copy(update={"judges": []})
     bad: list[Row] = []
     told = _Told()
-    flow = judging(wanted, Measured(config.quality, personas or {}))
-    for row in run_flow(flow, _taken(rows), session, what="judging", total=rows.num_rows):
+    flow, total = judging(wanted, Measured(config.quality, personas or {})), rows.num_rows
+    # Where no model is asked there is nothing to send to other processes.
+    engine = config.engine if flow.models else "local"
+    for row in run_flow(
+        flow, _taken(rows), session, what="judging", total=total, engine=engine, workers=config.workers
+    ):
         told.add(row)
         if reason := _unfit(row):
             bad.append(dropped({name: row[name] for name in rows.column_names}, reason))
@@ -128,16 +133,16 @@ class Judge(Step):
     spec: LLMSpec
     config: JudgeConfig
 
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        return (self.spec,)
+
     def start(self, session: Session) -> Work:
         if self.config.prompts:
             check_prompts(self.config.prompts, PROMPTS, key="judge.prompts")
         llm = session.llm(self.spec)
         aspects = [*self.config.aspects, CORRECTNESS, BY_TURN]
-        hearing = (
-            self._written(llm)
-            if writes(self.spec, llm, self.config)
-            else _by_probabilities(llm, aspects, self.config.prompts)
-        )
+        hearing = self._written(llm) if writes(self.spec, llm, self.config) else self._probable(llm, aspects)
 
         async def rate(row: Row) -> Row:
             view = view_of(row)
@@ -152,6 +157,16 @@ class Judge(Step):
         if row["task"] != "dialogue":
             return list(dict.fromkeys(self.config.aspects))
         return [CORRECTNESS, BY_TURN] if self.config.by_turn else [CORRECTNESS]
+
+    def _probable(self, llm: ChatModel, aspects: list[str]) -> dict[str, Hear]:
+        def on(aspect: str) -> Hear:
+            async def rate(row: Row, view: View) -> Heard:
+                local = cast("LocalModel", llm)
+                return Heard(await rate_by_probabilities(local, view, aspect=aspect, prompts=self.config.prompts), [])
+
+            return rate
+
+        return {aspect: on(aspect) for aspect in aspects}
 
     def _written(self, llm: ChatModel) -> dict[str, Hear]:
         config = self.config
@@ -174,17 +189,6 @@ class Judge(Step):
             CORRECTNESS: on_dialogues(Correctness),
             BY_TURN: on_dialogues(CorrectnessByTurn),
         }
-
-
-def _by_probabilities(llm: ChatModel, aspects: list[str], prompts: str | None) -> dict[str, Hear]:
-    def on(aspect: str) -> Hear:
-        async def rate(row: Row, view: View) -> Heard:
-            local = cast("LocalModel", llm)
-            return Heard(await rate_by_probabilities(local, view, aspect=aspect, prompts=prompts), [])
-
-        return rate
-
-    return {aspect: on(aspect) for aspect in aspects}
 
 
 def writes(spec: LLMSpec, llm: ChatModel, config: JudgeConfig) -> bool:
