@@ -153,13 +153,15 @@ def generate(
 ) -> None:
     """1. From corpora to rows: persona dialogues, pooled completions, instructions."""
     from lingo_hitl import pipeline
-    from lingo_hitl.lingo_chat.run import run as run_lingo_chat
     from lingo_hitl.lingo_chat.settings import is_lingo_chat
 
     path = _one_config(config, yaml)
     if is_lingo_chat(content := read_yaml(path)):
         if offline:
             raise UserError(f"{path}: --offline is for a project's YAML, not for Lingo_Chat's. Leave it out.")
+        # It also judges; a project's own start must not wait for what that imports.
+        from lingo_hitl.lingo_chat.run import run as run_lingo_chat
+
         return run_lingo_chat(content, path, task=task, workdir=workdir, tell=tell, say=print)
     return tell(pipeline.generate(only_task(load_project(path, workdir=workdir), task), offline=offline))
 
