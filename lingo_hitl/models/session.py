@@ -38,10 +38,13 @@ class SessionPlan:
         """The session of this process for this plan; one, however many ask."""
         name = f"{os.getpid()} {self}"
         if (found := _opened.get(name)) is None:
-            journal = Journal(self.journal)
-            journal.run = self.run
-            found = _opened[name] = Session(journal, quotas=self.quotas, budget=self.budget, offline=self.offline)
+            found = _opened[name] = self.on(Journal(self.journal))
         return found
+
+    def on(self, journal: Journal) -> Session:
+        """A session like that, on a journal that is open."""
+        journal.run = self.run
+        return Session(journal, quotas=self.quotas, budget=self.budget, offline=self.offline)
 
 
 class Session:
@@ -129,9 +132,14 @@ class Session:
         await self.journal.keep(Entry(key, model, completion, self.budget.prices.currency))
         return completion
 
+    @property
+    def plan(self) -> SessionPlan:
+        """How this session is made anew elsewhere."""
+        path = self.journal.path and self.journal.path.absolute()
+        return SessionPlan(path, self.quotas, self.budget.config, self.offline, self.journal.run)
+
     def __reduce__(self) -> tuple[Callable[[SessionPlan], Session], tuple[SessionPlan]]:
-        plan = SessionPlan(self.journal.path, self.quotas, self.budget.config, self.offline, self.journal.run)
-        return _reopened, (plan,)
+        return _reopened, (self.plan,)
 
 
 _opened: dict[str, Session] = {}
