@@ -157,6 +157,7 @@ def generate(
 
     path = _one_config(config, yaml)
     if is_lingo_chat(content := read_yaml(path)):
+        # It also judges; a project's own start must not wait for what that imports.
         from lingo_hitl.lingo_chat.run import run as run_lingo_chat
 
         return run_lingo_chat(content, path, task=task, workdir=workdir, offline=offline, tell=tell, say=print)
