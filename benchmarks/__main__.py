@@ -3,6 +3,8 @@
     python -m benchmarks                        the main job: map, push, search, sync
     python -m benchmarks koquality [--quick]    KoQuality beside the original's loops
     python -m benchmarks argilla_server [--quick]    the Argilla server beside its stock code; a team on it
+    python -m benchmarks dialogue_quality       the figures of dialogue quality: what they find, what they cost
+    python -m benchmarks generation [--quick]    a loopback Gemini: quotas used, cost of a call, memory
 
 `make bench` and `make bench WHAT="koquality --quick"` do the same. `--help` behind a name tells its options.
 """
@@ -16,6 +18,8 @@ BENCHMARKS = {
     "main": "benchmarks.main_job",
     "koquality": "benchmarks.koquality",
     "argilla_server": "benchmarks.argilla_server",
+    "dialogue_quality": "benchmarks.dialogue_quality",
+    "generation": "benchmarks.generation",
 }
 
 

@@ -172,6 +172,16 @@ def judge(config: Config, workdir: Workdir = None, offline: Offline = False) -> 
     tell(pipeline.judge(load_project(config, workdir=workdir), offline=offline))
 
 
+@app.command(rich_help_panel=PROJECT)
+def binarise(config: Config, workdir: Workdir = None) -> None:
+    """Pairs of chosen and rejected texts by the judges' ratings alone, without people."""
+    from lingo_hitl import pipeline
+
+    project = load_project(config, workdir=workdir)
+    tell(pipeline.binarise(project))
+    print(f"Pairs: {project.workdir / 'binarise' / 'pairs.jsonl'}")
+
+
 @app.command("map", rich_help_panel=STAGE)
 def map_(config: Config, workdir: Workdir = None) -> None:
     """3. Vectors, perplexity, clusters with names, and a picture of them."""

@@ -145,6 +145,8 @@ class DialogueConfig(Seeds):
     assistant: LLM
     personas: str = "sample"  # a personas.yaml, or the shipped ones
     persona: list[str] | None = None  # names to take turns; all where absent
+    use_answer_prefix: bool = False  # a prefix of the persona's opens the first answer, a suffix closes the others
+    prompts: str | None = None  # a folder of prompts that go before the shipped ones, such as ko/persona_agent.md
     target_turns: int = Field(3, ge=1, le=50)  # one turn: a question and its answer
     opening_temperature: float = Field(0.4, ge=0, le=2)  # of the user, who rewrites the seed's question
     first_answer_temperature: float = Field(0.2, ge=0, le=2)  # of the assistant, who has the seed's answer in view
@@ -191,13 +193,52 @@ class GenerateConfig(Section):
         return self
 
 
+Rejected = Literal["worst", "random", "second"]
+
+
+class Pairing(Section):
+    """How rated texts become a pair; see `judging.pairs`."""
+
+    margin: float = Field(0.5, gt=0)  # smallest difference of ratings between chosen and rejected
+    rejected: Rejected = "worst"  # random: any lower text, by `seed`; second: the one after the chosen
+    max_gap_deviation: float | None = Field(None, gt=0)  # pairs whose gap is further from the mean gap go; see pairs
+    seed: int = 42
+
+
+class BinariseConfig(Pairing):
+    """Pairs by the judges' ratings alone, where no people are asked."""
+
+    by: Literal["mean"] | Aspect = "mean"  # the mean of all aspects, or a single one
+
+
+class QualityConfig(Section):
+    """The most of each failure that a dialogue may have to go on; null: any. See docs/dialogue_quality.md."""
+
+    catchphrase_overuse: Share | None = 0.5
+    shrinking: Share | None = 0.8
+    copying: Share | None = 0.5
+    speech_level_shift: Share | None = 0.25
+
+
 class JudgeConfig(Section):
     """Who rates the texts before people do. Without judges, records carry no suggestions."""
 
     judges: list[LLM] = []
-    aspects: list[Aspect] = ["overall-rating"]
+    aspects: list[Aspect] = Field(["overall-rating"], min_length=1)
+    quality: QualityConfig = QualityConfig()
     method: Literal["auto", "text", "probabilities"] = "auto"
     # auto: probabilities of the rating tokens for local models, a written reply for the rest
+    swap: bool = False  # written replies: each order of the texts and its reverse
+    by_turn: bool = False  # dialogues: each answer has a rating as well
+    same_family: Literal["refused", "allowed"] = "refused"  # a judge of the family of the model that wrote the texts
+    seed: int = 42  # of the order in which texts are shown
+
+    @model_validator(mode="after")
+    def _each_once(self) -> JudgeConfig:
+        labels = [judge.label for judge in self.judges]
+        if twice := next((label for label in labels if labels.count(label) > 1), None):
+            raise ValueError(f"two judges are called '{twice}', so that they would count as one: give each its `name`")
+        return self
 
 
 class MapConfig(Section):
@@ -263,13 +304,13 @@ class CurateConfig(Section):
     koquality: KoQualityConfig | None = KoQualityConfig()
 
 
-class ReleaseConfig(Section):
+class ReleaseConfig(Pairing):
+    """The dataset; its pairs are made by what people said."""
+
     name: str | None = None  # the project's name where absent
     version: str = Field("0.1.0", pattern=r"^\d+\.\d+\.\d+$")
     licence: str = "cc-by-4.0"
-    margin: float = Field(0.5, gt=0)  # smallest difference of human ratings between chosen and rejected
     test_fraction: float = Field(0.1, ge=0, lt=1)
-    seed: int = 42
 
 
 class Project(Section):
@@ -280,6 +321,7 @@ class Project(Section):
     corpus: list[Corpus] = Field(min_length=1)
     generate: GenerateConfig = GenerateConfig(instruction=InstructionConfig())  # rows as they are
     judge: JudgeConfig = JudgeConfig()
+    binarise: BinariseConfig = BinariseConfig()
     quotas: dict[VariableName, Quota] = {}  # by the variable that holds the key
     budget: BudgetConfig = BudgetConfig()
     map: MapConfig = MapConfig()
@@ -295,6 +337,13 @@ class Project(Section):
         if isinstance(content, dict) and isinstance(content.get("project"), str):
             return {"workdir": Path("work", content["project"]), **content}
         return content
+
+    @model_validator(mode="after")
+    def _rated(self) -> Project:
+        if self.binarise.by not in ("mean", *self.judge.aspects):
+            aspects = ", ".join(self.judge.aspects)
+            raise ValueError(f"binarise.by: '{self.binarise.by}' is not rated; judge.aspects are {aspects}")
+        return self
 
 
 def only_task(project: Project, task: str | None) -> Project:

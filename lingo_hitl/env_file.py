@@ -10,13 +10,17 @@ from dotenv import load_dotenv
 from lingo_hitl.errors import UserError
 
 
-def load_env(folder: Path) -> None:
-    """Set the variables that `.env` in `folder` names, where the environment does not have them; none: nothing.
+def load_env(config: Path) -> None:
+    """Set what `.env` beside a config, and then the one of the current folder, name and the environment lacks.
 
     Raises:
-        UserError: it is there, and no file, not to be read, or no text in UTF-8. Its content is never repeated.
+        UserError: one is there, and no file, not to be read, or no text in UTF-8. Its content is never repeated.
     """
-    path = folder / ".env"
+    for folder in dict.fromkeys((config.resolve().parent, Path.cwd())):
+        _load(folder / ".env")
+
+
+def _load(path: Path) -> None:
     try:
         # Windows writes a byte order mark, which would be part of the first name.
         text = path.read_text(encoding="utf-8-sig")

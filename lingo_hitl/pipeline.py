@@ -19,7 +19,7 @@ import pyarrow as pa
 from lingo_hitl.config import Project
 from lingo_hitl.errors import UserError
 from lingo_hitl.ledger import Ledger
-from lingo_hitl.records import GENERATED
+from lingo_hitl.records import GENERATED, JUDGED
 from lingo_hitl.sample import PERSONAS
 from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_dropped, read_manifest, read_rows, run_stage
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from lingo_hitl.release.release import ReleaseReport
 
 
-def corpus(project: Project) -> Manifest:
-    """Read the corpora."""
+def read_corpora(project: Project) -> Manifest:
+    """Read the corpora into one table of seeds."""
     from lingo_hitl.corpus.seeds import corpus_hashes, read_corpus
 
     return run_stage(
@@ -53,12 +53,12 @@ def generate(project: Project, *, offline: bool = False) -> Manifest:
         offline: use no network: all completions must be in the journal.
     """
     from lingo_hitl.generation.generate import generate as stage
+    from lingo_hitl.generation.prompts import prompt_hashes
 
-    corpus(project)
-    inputs = _input(project, stage.needs)
+    read_corpora(project)
+    inputs = {**_input(project, stage.needs), **_personas(project)}
     if dialogue := project.generate.dialogue:
-        personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
-        inputs["personas"] = file_sha256(personas) if personas.is_file() else "absent"
+        inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
         file = project.workdir / ".generate.rows"
@@ -73,15 +73,41 @@ def judge(project: Project, *, offline: bool = False) -> Manifest:
 
     Args:
         offline: use no network: all completions must be in the journal.
+
+    Raises:
+        UserError: a judge of a writer's family that the config does not own up to.
     """
+    from lingo_hitl.generation.personas import load_personas
+    from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
 
-    def work(rows: pa.Table) -> Outcome:
-        with open_session(project, "judge", offline=offline) as session:
-            outcome = stage(rows, project.judge, session=session)
-            return replace(outcome, unfinished=session.tally.failed > 0)
+    warnings = same_family_warnings(project.generate, project.judge)
+    dialogue = project.generate.dialogue
+    personas = load_personas(dialogue.personas) if dialogue else {}
 
-    return _run(project, "judge", stage.needs, work, project.judge)
+    def work(rows: pa.Table) -> Outcome:
+        file = RowFile(project.workdir / ".judge.rows", pa.schema([*rows.schema, *JUDGED]))
+        with open_session(project, "judge", offline=offline) as session, file as out:
+            outcome = stage(rows, project.judge, session=session, out=out, personas=personas)
+        return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
+
+    return _run(
+        project, "judge", stage.needs, work, project.judge, {**_input(project, stage.needs), **_personas(project)}
+    )
+
+
+def binarise(project: Project) -> Manifest:
+    """Pairs of chosen and rejected by the judges' ratings alone; also writes `binarise/pairs.jsonl` for trainers."""
+    from lingo_hitl.judging.binarise import as_lines
+    from lingo_hitl.judging.binarise import binarise as stage
+
+    manifest = _run(project, "binarise", stage.needs, lambda rows: stage(rows, project.binarise), project.binarise)
+    lines = project.workdir / "binarise" / "pairs.jsonl"
+    if not lines.exists():
+        fresh = lines.with_suffix(".new")
+        fresh.write_text(as_lines(read_rows(project.workdir, "binarise")), encoding="utf-8", newline="\n")
+        fresh.rename(lines)
+    return manifest
 
 
 def map_rows(project: Project) -> Manifest:
@@ -164,8 +190,10 @@ def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
         UserError: also at once where Argilla is away, before minutes of work that would end there.
     """
     from lingo_hitl.annotation.argilla_api import connect
+    from lingo_hitl.judging.families import same_family_warnings
 
     connect(project.argilla, home)
+    same_family_warnings(project.generate, project.judge)
     for stage in (generate, judge, map_rows):
         tell(stage(project))
     tell(push(project, home))
@@ -206,6 +234,14 @@ def _origins(project: Project) -> dict[str, str]:
     # Numbered, for two corpora may have files of the same name; whole paths would tell of this machine.
     files = {f"corpus {n}: {Path(path).name}": sha256 for n, (path, sha256) in hashes}
     return {**files, "ledger": sync.report["ledger_head"]} if sync else files
+
+
+def _personas(project: Project) -> dict[str, str]:
+    """The hash of the personas' file, where there are dialogues."""
+    if not (dialogue := project.generate.dialogue):
+        return {}
+    personas = PERSONAS if dialogue.personas == "sample" else Path(dialogue.personas)
+    return {"personas": file_sha256(personas) if personas.is_file() else "absent"}
 
 
 def _input(project: Project, needs: str) -> dict[str, str]:

@@ -50,14 +50,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_project(path: Path, *, workdir: Path | None = None) -> Project:
-    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it is loaded.
+    """Read a project's YAML. Relative paths in it are taken from the file's folder; `.env` beside it and
+    the one of the current folder are loaded.
 
     Raises:
         UserError: no such file, not YAML, an unknown key, a value that does not fit; with its place.
     """
     content = read_yaml(path)
     folder = path.resolve().parent
-    load_env(folder)
+    load_env(path)
     try:
         project = Project.model_validate(_with_local_models(content, folder))
     except ValidationError as error:
@@ -76,7 +77,7 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             "workdir": (expanded(workdir) if workdir else folder / expanded(project.workdir)).resolve(),
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
             "budget": _with_prices(project.budget, folder),
-            "generate": _with_personas(project.generate, folder),
+            "generate": _with_own_files(project.generate, folder),
         }
     )
 
@@ -116,11 +117,15 @@ def _with_prices(budget: BudgetConfig, folder: Path) -> BudgetConfig:
     return budget.model_copy(update={"prices": prices})
 
 
-def _with_personas(generate: GenerateConfig, folder: Path) -> GenerateConfig:
-    if generate.dialogue is None or generate.dialogue.personas == "sample":
+def _with_own_files(generate: GenerateConfig, folder: Path) -> GenerateConfig:
+    """The personas and prompts that a dialogue's config names, made absolute."""
+    talk = generate.dialogue
+    if talk is None:
         return generate
-    personas = _beside(folder, generate.dialogue.personas)
-    return generate.model_copy(update={"dialogue": generate.dialogue.model_copy(update={"personas": personas})})
+    places = {"personas": talk.personas if talk.personas == "sample" else _beside(folder, talk.personas)}
+    if talk.prompts:
+        places["prompts"] = str(folder / expanded(Path(talk.prompts)))
+    return generate.model_copy(update={"dialogue": talk.model_copy(update=places)})
 
 
 def _beside(folder: Path, path: str) -> str:

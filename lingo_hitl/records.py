@@ -55,12 +55,61 @@ GENERATED = pa.schema(
     ]
 )
 
+JUDGEMENT = pa.struct(
+    [
+        ("judge", pa.string()),
+        ("aspect", pa.string()),
+        ("ratings", pa.list_(pa.float64())),  # one for each judged text, or for each answer (correctness-by-turn)
+        ("spreads", pa.list_(pa.float64())),  # standard deviation of each rating; null where the judge gives none
+        ("disagreements", pa.list_(pa.float64())),  # swap: how far the ratings in the two orders lie apart
+        ("rationales", pa.list_(pa.string())),
+        ("faults", pa.list_(pa.string())),  # why there is no rating
+        ("orders", pa.list_(pa.list_(pa.int32()))),  # for each asking: the positions of the texts, as they were shown
+        ("calls", pa.int32()),  # completions that were used, those replayed from the journal among them
+        ("input_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+    ]
+)
+"""What one judge said about the texts of a row under one aspect, and what that cost."""
+
+DIALOGUE_QUALITY = pa.schema(
+    [
+        ("catchphrase_overuse", pa.float64()),  # all four 0 (good) to 1; null for other tasks; docs/dialogue_quality.md
+        ("shrinking", pa.float64()),
+        ("copying", pa.float64()),
+        ("speech_level_shift", pa.float64()),  # null in English
+        ("speech_level", pa.string()),  # at which the answers are: "해요체", "합쇼체", "반말", "해라체"
+    ]
+)
+"""What a dialogue's texts fail in; a part of what the stage `judge` adds."""
+
 JUDGED = pa.schema(
     [
         ("ratings", pa.list_(pa.float64())),  # 1 to 5, one for each judged text; null where none
         ("confidence", pa.list_(pa.float64())),  # 0 to 1, in the same order
+        ("rating_spread", pa.list_(pa.float64())),  # 0 to 2, standard deviation within and between judges
+        ("disagreement", pa.list_(pa.float64())),  # swap: mean difference between a rating in both orders, 0 to 4
         ("rationales", pa.list_(pa.string())),
+        ("turn_ratings", pa.list_(pa.float64())),  # by_turn: one for each answer of a dialogue; else null
         ("judge", pa.string()),  # the judges' names joined by " + "; null where nobody judged
+        ("judgements", pa.list_(JUDGEMENT)),
+        *DIALOGUE_QUALITY,
+    ]
+)
+
+PAIRS = pa.schema(
+    [
+        ("id", pa.string()),  # of the preference row
+        ("language", pa.string()),
+        ("source", pa.string()),
+        ("source_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
+        ("chosen_rating", pa.float64()),
+        ("rejected_rating", pa.float64()),
+        ("chosen_model", pa.string()),
+        ("rejected_model", pa.string()),
     ]
 )
 

@@ -222,7 +222,7 @@ def run_stage(
             rows_in=rows_out + dropped.num_rows if outcome.rows_in is None else outcome.rows_in,
             rows_out=rows_out,
             rows_dropped=dropped.num_rows,
-            drops=dict(Counter(dropped["reason"].to_pylist()).most_common()),
+            drops=dict(Counter(_kind(reason) for reason in dropped["reason"].to_pylist()).most_common()),
             output_sha256=file_sha256(folder / "rows.parquet"),
             versions=versions,
             seconds=round(time.monotonic() - started, 2),
@@ -236,6 +236,11 @@ def run_stage(
             link_or_copy(path, folder / file)
         _replace(workdir / name, folder)
         return manifest
+
+
+def _kind(reason: str) -> str:
+    """A reason without what is of one row alone, which stands in brackets at its end."""
+    return reason.partition(" (")[0]
 
 
 def file_sha256(path: Path) -> str:

@@ -36,6 +36,7 @@ def _details(manifest: Manifest) -> list[str]:
         lines.append(f"{asked} were asked for: the original rounds in each cluster, which gives {got}")
     if lost := manifest.report.get("lost, of one token"):
         lines.append(f"{lost} rows of one token are lost, as the original loses them")
+    lines += [f"warning: {warning}" for warning in manifest.report.get("warnings", [])]
     if note := manifest.report.get("note"):
         lines.append(note)
     if (before := manifest.report.get("batches done before")) and not manifest.skipped:

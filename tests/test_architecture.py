@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for package in ("lingo_hitl", "argilla_setup") for path in (ROOT / package).rglob("*.py"))
 FORBIDDEN = {
     "lingo_hitl": ("argilla_server", "lingo_hitl.cli"),
+    "lingo_hitl/pipeline.py": ("lingo_hitl.lingo_chat",),
     "argilla_setup": ("lingo_hitl",),
     "lingo_hitl/records.py": ("lingo_hitl.",),
     "lingo_hitl/ledger.py": ("lingo_hitl.annotation", "lingo_hitl.stages"),

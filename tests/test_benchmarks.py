@@ -117,3 +117,25 @@ def test_the_benchmark_of_the_server_runs_and_tells_what_is_met(argilla_home):
     assert table.row_count == len(lines) + len(busy) + 1
     with server.client() as owner:
         owner.delete(path)
+
+
+def test_the_benchmark_of_generation_tells_what_a_call_costs_beside_the_bare_sdk(tmp_path):
+    from benchmarks import generation
+
+    plan = generation.Plan(overhead_dialogues=6)
+    (line,) = generation.measure("overhead", plan, tmp_path)
+    assert line.what == "CPU a call, 20 calls" and line.ratio.endswith("ms more")
+    assert 0 < float(line.beside.split()[0]) < float(line.ours.split()[0])
+
+
+def test_the_rates_of_the_benchmark_of_generation_are_those_of_the_provider_s_log(tmp_path):
+    from benchmarks.loopback import read_calls
+
+    log = tmp_path / "calls.jsonl"
+    kinds = [(200, None), (429, "GenerateRequestsPerMinutePerProjectPerModel"), (500, "500"), (200, "truncated")]
+    lines = [["arrived", n, n / 10, "k", "digest"] for n in range(40)]
+    lines += [["sent", n, n / 10 + 1, *kinds[n % 4]] for n in range(39)]
+    log.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    calls = read_calls(log)
+    assert (len(calls), calls.accepted(), calls.useful()) == (40, 30, 10)
+    assert (calls.accepted(1.0, 2.0), calls.useful(1.0, 2.0)) == (8, 2)

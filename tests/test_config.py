@@ -92,3 +92,25 @@ def test_a_model_folder_beside_the_file_is_found_from_anywhere(tmp_path):
     project = load_project(project_at(tmp_path, text))
     assert project.map.encoder == f"transformers/{tmp_path}/models/tiny"
     assert project.map.perplexity == "transformers/some/hub-id"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("judge: {judges: [openai/a, {model: openai/a, temperature: 0}]}", "two judges are called 'a'"),
+        ("judge: {aspects: [depth]}\nbinarise: {by: honesty}", "'honesty' is not rated; judge.aspects are depth"),
+        ("judge: {same_family: yes}", "'judge.same_family'"),
+    ],
+)
+def test_judges_that_would_count_as_one_and_ratings_that_nobody_gives_are_refused(tmp_path, text, says):
+    with pytest.raises(UserError) as caught:
+        load_project(project_at(tmp_path, GOOD + text))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [DEMO, PROJECT, *PROJECTS], ids=lambda p: p.stem)
+def test_shipped_configs_own_up_to_judges_of_the_writers_family(path):
+    from lingo_hitl.judging.families import same_family_warnings
+
+    project = load_project(path)
+    same_family_warnings(project.generate, project.judge)

@@ -37,6 +37,14 @@ SCALE = """
 단축키 · Shortcuts: `1`–`5` 점수 · rating, `Enter` 제출 · submit, `Backspace` 버림 · discard, `→` 다음 · next.
 """
 
+QUALITY_TITLES = {
+    "catchphrase_overuse": "입버릇 남용 · Catchphrase overuse",
+    "shrinking": "짧아짐 · Shrinking",
+    "copying": "베낌 · Copying",
+    "speech_level_shift": "말투 흔들림 · Speech level shift",
+}
+"""The figures of a dialogue by their columns; higher is worse."""
+
 GUIDELINES: dict[Task, str] = {
     "instruction": f"""## 지시문과 답변 검증 · Validate an instruction and its output
 
@@ -138,15 +146,16 @@ def _metadata(client: rg.Argilla, task: Task) -> list[Any]:
     def terms(name: str, title: str, *, shown: bool = True) -> rg.TermsMetadataProperty:
         return rg.TermsMetadataProperty(name=name, title=title, visible_for_annotators=shown, client=client)
 
+    def hidden_float(name: str, title: str) -> rg.FloatMetadataProperty:
+        return rg.FloatMetadataProperty(name=name, title=title, visible_for_annotators=False, client=client)
+
     properties: list[Any] = [
         terms("cluster", "주제 · Cluster"),
         terms("language", "언어 · Language"),
         terms("source", "출처 · Source"),
         # Who wrote a text, and what a judge gave it, would sway a labeler who can filter by it.
         terms("model", "모델 · Model", shown=False),
-        rg.FloatMetadataProperty(
-            name="judge_rating", title="모델 점수 · Judge rating", visible_for_annotators=False, client=client
-        ),
+        hidden_float("judge_rating", "모델 점수 · Judge rating"),
         rg.IntegerMetadataProperty(name="length", title="길이 · Length (characters)", client=client),
         rg.FloatMetadataProperty(name="perplexity", title="혼란도 · Perplexity", client=client),
     ]
@@ -154,6 +163,8 @@ def _metadata(client: rg.Argilla, task: Task) -> list[Any]:
         properties += [
             terms("persona", "인물 · Persona"),
             rg.IntegerMetadataProperty(name="turns", title="주고받은 횟수 · Turns", client=client),
+            terms("speech_level", "말투 · Speech level"),
+            *(hidden_float(name, title) for name, title in QUALITY_TITLES.items()),
         ]
     return properties
 
@@ -243,6 +254,8 @@ def _metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:
     }
     if row["task"] == "dialogue":
         values |= {"persona": row["persona"], "turns": sum(m["role"] == "user" for m in row["messages"])}
+        values |= {"speech_level": row.get("speech_level")}
+        values |= {name: round(figure, 3) for name in QUALITY_TITLES if (figure := row.get(name)) is not None}
     return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 

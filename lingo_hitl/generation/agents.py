@@ -10,6 +10,7 @@ from typing import Any
 
 from distilabel.steps.tasks.base import Task
 
+from lingo_hitl.generation.phrases import spoken
 from lingo_hitl.generation.prompts import render
 from lingo_hitl.generation.replies import unlabelled
 
@@ -19,7 +20,13 @@ Messages = list[dict[str, str]]
 
 
 class _Agent(Task):
-    """What both agents share: a system prompt of their own before which the spec's may stand."""
+    """What both agents share: a system prompt of their own before which the spec's may stand.
+
+    Attributes:
+        prompts: a folder of prompts that go before the shipped ones.
+    """
+
+    prompts: str | None = None
 
     @property
     def outputs(self) -> list[str]:
@@ -47,40 +54,51 @@ class UserAgent(_Agent):
 
     def format_input(self, input: dict[str, Any]) -> Messages:
         language, persona = input["language"], input["persona"]
-        system = render(PROMPTS, language, "user_agent", title=persona.title(language))
-        opening = render(PROMPTS, language, "opening", question=input["question"])
+        system = render(PROMPTS, language, "user_agent", folder=self.prompts, title=persona.title(language))
+        opening = render(PROMPTS, language, "opening", folder=self.prompts, question=input["question"])
         seen = [{"role": OTHER_ROLE[m["role"]], "content": m["content"]} for m in input["messages"]]
         messages = [self._system(system), {"role": "user", "content": opening}, *seen]
         if input.get("attempt") and seen:
             # Small models answer on where they should ask. The conversation itself stays as it is.
-            messages[-1] = {
-                "role": "user",
-                "content": f"{seen[-1]['content']}\n\n{render(PROMPTS, language, 'reminder')}",
-            }
+            reminder = render(PROMPTS, language, "reminder", folder=self.prompts)
+            messages[-1] = {"role": "user", "content": f"{seen[-1]['content']}\n\n{reminder}"}
         return messages
 
 
 class PersonaAgent(_Agent):
     """Plays the persona: answers the last question, at first with the seed's answer in view.
 
-    Input columns: `persona`, `language`, `reference` (the seed's answer or ""), `messages`.
+    Catchphrases are in view until they came up as often as is welcome: a model that is reminded of a phrase
+    in every turn says it in every turn.
+
+    Input columns: `persona`, `language`, `reference` (the seed's answer or ""), `messages`, `phrase` (what this
+    answer is to begin with, where it is the first, or to end with; or None).
     """
 
     @property
     def inputs(self) -> list[str]:
-        return ["persona", "language", "reference", "messages"]
+        return ["persona", "language", "reference", "messages", "phrase"]
 
     def format_input(self, input: dict[str, Any]) -> Messages:
         language, persona = input["language"], input["persona"]
         first = len(input["messages"]) == 1
+        said = "\n".join(message["content"] for message in input["messages"] if message["role"] == "assistant")
+        left = [
+            {"text": text, "times": times}
+            for phrase in persona.catchphrases
+            if (text := phrase.text(language)) and (times := phrase.welcome - len(spoken(text).findall(said))) > 0
+        ]
         system = render(
             PROMPTS,
             language,
             "persona_agent",
+            folder=self.prompts,
             title=persona.title(language),
             role=persona.role(language),
             speech_level=persona.speech_level,
-            catchphrases=[c for c in persona.catchphrases if c.welcome] if language == "ko" else [],
+            catchphrases=left,
             reference=input["reference"] if first else "",
+            prefix=input["phrase"] if first else None,
+            suffix=None if first else input["phrase"],
         )
         return [self._system(system), *input["messages"]]

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.config import DialogueConfig
 from lingo_hitl.generation.personas import Persona, choose, load_personas
+from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for
+from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
 from lingo_hitl.models.flow import Flow, Step, Work, load
 from lingo_hitl.models.session import Session
@@ -45,6 +47,7 @@ class Talk:
     messages: list[dict[str, str]] = field(default_factory=list)
     ended: bool = False
     fault: str | None = None  # why it ended before its time
+    passing: bool = False  # whether a call failed that another run may have answered
 
     def view(self) -> dict[str, Any]:
         """What the agents' Tasks take."""
@@ -56,15 +59,20 @@ class Talk:
             "messages": list(self.messages),
         }
 
+    def phrase(self, turn: int) -> str | None:
+        """What an answer is to begin or to end with."""
+        return phrase_for(self.persona, self.seed["language"], seed=self.seed["id"], turn=turn)
+
     def hear(self, role: str, reply: Reply) -> None:
         """Add what an agent said, or end."""
+        self.passing |= reply.passing
         if reply.text is None:
             self.ended = True
             self.fault = f"{role}'s turn failed: {reply.fault}"
         elif role == "user" and _NOTHING_MORE.fullmatch(reply.text):
             self.ended = True
         else:
-            self.messages.append({"role": role, "content": reply.text})
+            self.messages.append(_message(role, reply.text))
 
 
 @dataclass(frozen=True)
@@ -74,25 +82,34 @@ class Converse(Step):
     config: DialogueConfig
 
     def start(self, session: Session) -> Work:
-        from lingo_hitl.generation.agents import PersonaAgent, UserAgent
+        from lingo_hitl.generation.agents import PROMPTS, PersonaAgent, UserAgent
 
         config = self.config
         personas = load_personas(config.personas)
-        user = alone(UserAgent, session.llm(config.user))
-        assistant = alone(PersonaAgent, session.llm(config.assistant))
+        if config.prompts:
+            check_prompts(config.prompts, PROMPTS, key="dialogue.prompts")
+        user = alone(UserAgent, session.llm(config.user), prompts=config.prompts)
+        assistant = alone(PersonaAgent, session.llm(config.assistant), prompts=config.prompts)
+
+        async def answer(talk: Talk, turn: int) -> None:
+            phrase = talk.phrase(turn) if config.use_answer_prefix else None
+            view = {**talk.view(), "phrase": phrase}
+            temperature = config.first_answer_temperature if turn == 1 else None
+            reply = await ask(assistant, view, refuse=_refuse_turn, temperature=temperature)
+            talk.hear("assistant", _with_phrase(reply, phrase, turn))
 
         async def converse(row: Row) -> Row:
             talk = Talk(row, personas[row["persona"]])
-            await _open(talk, user, config)
-            for turn in range(1, config.target_turns + 1):
-                temperature = config.first_answer_temperature if turn == 1 else None
-                view = talk.view()
-                talk.hear("assistant", await ask(assistant, view, refuse=_refuse_turn, temperature=temperature))
-                if talk.ended or turn == config.target_turns:
-                    break
-                talk.hear("user", await ask(user, talk.view(), refuse=_refuse_question))
-                if talk.ended:
-                    break
+            if _is_a_first_turn(row):
+                talk.messages += [_message("user", row["instruction"]), _message("assistant", row["output"])]
+            else:
+                await _open(talk, user, config)
+                await answer(talk, 1)
+            for turn in range(2, config.target_turns + 1):
+                if not talk.ended:
+                    talk.hear("user", await ask(user, talk.view(), refuse=_refuse_question))
+                if not talk.ended:
+                    await answer(talk, turn)
             return {"talk": talk}
 
         return converse
@@ -120,7 +137,26 @@ def cast_personas(seeds: Iterable[Row], config: DialogueConfig) -> Iterator[Row]
 async def _open(talk: Talk, user: Task, config: DialogueConfig) -> None:
     """The seed's question in the user agent's words; as it is where that fails."""
     reply = await ask(user, talk.view(), refuse=_refuse_opening, temperature=config.opening_temperature)
-    talk.messages.append({"role": "user", "content": reply.text or talk.view()["question"]})
+    talk.passing |= reply.passing
+    talk.messages.append(_message("user", reply.text or talk.view()["question"]))
+
+
+def _is_a_first_turn(row: Row) -> bool:
+    """Whether a corpus row has been put into the persona's words already, and so is a turn as it is."""
+    fits = max(len(row["instruction"]), len(row["output"])) <= MESSAGE_LIMIT
+    return bool(row.get("original") and row["output"] and fits)
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _with_phrase(reply: Reply, phrase: str | None, turn: int) -> Reply:
+    if reply.text is None or phrase is None:
+        return reply
+    text = opened_with(reply.text, phrase) if turn == 1 else closed_with(reply.text, phrase)
+    # An answer as long as a chat field can hold goes without: the end of a cut answer is worse than no phrase.
+    return replace(reply, text=text) if len(text) <= MESSAGE_LIMIT else reply
 
 
 def _refuse_opening(view: dict[str, Any], text: str) -> str | None:
@@ -157,7 +193,7 @@ def finished(row: Row, config: DialogueConfig) -> tuple[Row | None, Row | None, 
         "task": "dialogue",
         "seed": row["id"],
         **{key: row[key] for key in ("source", "source_id", "language")},
-        "reference": row["output"] or None,
+        "reference": row.get("original") or row["output"] or None,
         "models": [config.assistant.label],
         "persona": talk.persona.name,
     }

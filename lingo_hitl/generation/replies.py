@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lingo_hitl.models.journal import Completion
@@ -37,6 +37,7 @@ class Reply:
 
     text: str | None
     fault: str | None = None
+    passing: bool = False  # whether a call failed on the way that another run may have answered
 
 
 def alone(kind: type[TaskType], llm: ChatModel, **options: Any) -> TaskType:
@@ -78,7 +79,8 @@ async def ask(
         completion = await llm.acomplete(
             task.format_input(view), sample=first_sample + attempt, temperature=temperature
         )
-        reply = _reply(task, view, completion, column, refuse)
+        passing = reply.passing or not completion.lasting
+        reply = replace(_reply(task, view, completion, column, refuse), passing=passing)
         if reply.text is not None or (greedy and completion.text is not None):
             break
     return reply

@@ -24,16 +24,19 @@ class Judgement:
 
     rating: float | None = None
     confidence: float | None = None
+    spread: float | None = None
+    disagreement: float | None = None
     rationale: str | None = None
 
 
 def combine(opinions: Sequence[Opinion]) -> Judgement:
     """The mean over judges of each judge's mean over aspects.
 
-    Confidence is 1 - s / 2, from 1 (no doubt) to 0, where s is the standard deviation of the mixture of
-    the judges' own distributions: s^2 = mean of their variances + variance of their means (law of total
-    variance); 2 is the largest that a rating of 1 to 5 can have. A single judge that gives a number without
-    any spread says nothing of its confidence, so that there is none.
+    The spread s is the standard deviation of the mixture of the judges' own distributions: s^2 = mean of
+    their variances + variance of their means (law of total variance). Confidence is 1 - s / 2, from 1 (no
+    doubt) to 0; 2 is the largest that a rating of 1 to 5 can have. A single judge that gives a number
+    without any spread says nothing of its confidence, so that there is none. Disagreement is the mean of
+    the judges' own between two orders.
     """
     rated = [opinion for opinion in opinions if opinion.verdict.rating is not None]
     if not rated:
@@ -45,11 +48,13 @@ def combine(opinions: Sequence[Opinion]) -> Judgement:
         known = [v.spread for v in mine if v.spread is not None]
         spreads.append(math.sqrt(_mean([s * s for s in known])) if known else None)
     rating = _mean(means)
-    confidence = None
+    confidence = spread = None
     if len(means) > 1 or spreads[0] is not None:
         variance = _mean([(s or 0.0) ** 2 for s in spreads]) + _mean([(m - rating) ** 2 for m in means])
-        confidence = min(1.0, max(0.0, 1 - math.sqrt(variance) / 2))
-    return Judgement(rating, confidence, _rationales(rated))
+        spread = math.sqrt(variance)
+        confidence = min(1.0, max(0.0, 1 - spread / 2))
+    apart = [opinion.verdict.disagreement for opinion in rated if opinion.verdict.disagreement is not None]
+    return Judgement(rating, confidence, spread, _mean(apart) if apart else None, _rationales(rated))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,69 +1,153 @@
-"""Stage `judge`: rows in, the same rows with ratings by models out."""
+"""Stage `judge`: rows in, the same rows with ratings by models out.
+
+load >> [Judge(spec) for spec in judges] >> Combined()
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
-from lingo_hitl.config import JudgeConfig, LLMSpec
+from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.replies import alone
+from lingo_hitl.judging.dialogue_quality.measure import excess, measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
-from lingo_hitl.judging.verdict import Verdict
+from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
+from lingo_hitl.judging.probabilities import rate_by_probabilities
+from lingo_hitl.judging.written import BY_TURN, CORRECTNESS, Correctness, CorrectnessByTurn, UltraFeedback, View
+from lingo_hitl.models.flow import Flow, Plain, Step, Work, load, run_flow
 from lingo_hitl.models.session import Session
-from lingo_hitl.progress import progress
-from lingo_hitl.records import JUDGED, Row, add_columns, dropped, judged_texts
-from lingo_hitl.stages import Outcome, stage
+from lingo_hitl.records import Row, dropped, judged_texts
+from lingo_hitl.stages import Outcome, RowFile, stage
 
 if TYPE_CHECKING:
+    from lingo_hitl.generation.personas import Persona
     from lingo_hitl.models.chat import ChatModel
     from lingo_hitl.models.local import LocalModel
 
-CHUNK = 256  # rows between two steps of the progress bar
-CORRECTNESS = "correctness"
-View = dict[str, Any]
-"""What a judge sees of a row: `language`, and `instruction` and `texts`, or `dialogue` and `reference`."""
+TAKEN_AT_ONCE = 256  # rows that leave the table together
+
+Hear = Callable[[Row, View], Awaitable[Heard]]
+"""One judge on one aspect: what it says about a row."""
 
 
 @stage("judge", needs="generate")
-def judge(rows: pa.Table, config: JudgeConfig, *, session: Session) -> Outcome:
-    """Rate every judged text with every judge, and combine the ratings.
+def judge(
+    rows: pa.Table,
+    config: JudgeConfig,
+    *,
+    session: Session,
+    out: RowFile,
+    personas: Mapping[str, Persona] | None = None,
+) -> Outcome:
+    """Rate every judged text with every judge, combine the ratings, and write the rows to `out` as they come.
 
-    Adds `records.JUDGED`: `ratings` (1 to 5, one for each judged text, null where no judge rated it),
-    `confidence` (0 to 1), `rationales` and `judge`. Completions and outputs are rated on each aspect of
-    the config, dialogues on correctness with the reference in view. A row that no judge could rate is
-    dropped with the last judge's reason. Rows without a text to rate, and all rows where the config names
-    no judge, go on with nulls.
+    Adds `records.JUDGED`. Dialogues are measured first (`dialogue_quality`); one that fails beyond the
+    limits of the config is dropped with the figure, and no judge is paid for it. Completions and outputs
+    are rated on each aspect of the config, dialogues on correctness with the reference in view, as a whole
+    and with `by_turn` also answer by answer. A row that no judge could rate is dropped with the last
+    judge's reason. Rows without a text to rate, and all rows where the config names no judge, go on with
+    nulls.
+
+    Args:
+        personas: by name, for their phrases and speech levels; one that is not there has none.
 
     Raises:
         UserError: a judge that cannot be had, or that gives no probabilities where the config wants them.
     """
     started = time.monotonic()
-    content: list[Row] = rows.to_pylist()
-    views = {i: view for i, row in enumerate(content) if config.judges and (view := view_of(row)) is not None}
-    opinions: dict[int, list[list[Opinion]]] = {i: [[] for _ in judged_texts(content[i])] for i in views}
-    asked_twice = 0
-    if views:
-        models = [(spec, session.llm(spec)) for spec in config.judges]
-        written = {id(llm): writes(spec, llm, config) for spec, llm in models}
-        with progress("judging", len(models) * len(views)) as advance:
-            for spec, llm in models:
-                for chunk in _chunks(list(views)):
-                    asked_twice += _hear(spec, llm, config, chunk, views, opinions, written=written[id(llm)])
-                    advance(len(chunk))
-    return _outcome(
-        rows,
-        content,
-        opinions,
-        {
-            "asked again": asked_twice,
-            "models": session.tally.models(),
-            "seconds": round(time.monotonic() - started, 1),
-        },
-    )
+    # Without a row to rate no model is loaded.
+    wanted = config if rows.num_rows else config.model_copy(update={"judges": []})
+    bad: list[Row] = []
+    told = _Told()
+    measured = _measured(rows, config.quality, personas or {}, bad)
+    for row in run_flow(judging(wanted), measured, session, what="judging", total=rows.num_rows):
+        told.add(row)
+        if row["judgements"] and all(rating is None for rating in row["ratings"]):
+            before = {name: value for name, value in row.items() if name in rows.column_names}
+            bad.append(dropped(before, f"no judge could rate it: {row['judgements'][-1]['faults'][0]}"))
+        else:
+            out.add({name: row[name] for name in out.schema.names})
+    report = {
+        **told.report(),
+        "models": session.tally.models(),
+        "keys": session.tally.keys(),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    return Outcome(out.close(), bad, report, unfinished=session.tally.failed > 0)
+
+
+def judging(config: JudgeConfig) -> Flow:
+    """From a generated row to a judged one: adds `records.JUDGED`."""
+    flow = load >> [Judge(n, spec, config) for n, spec in enumerate(config.judges)] if config.judges else Flow(())
+    return flow >> Plain(combined)
+
+
+@dataclass(frozen=True)
+class Judge(Step):
+    """One judge rates the texts of a row on every aspect; adds `judgements_<n>`, a list of `records.JUDGEMENT`."""
+
+    n: int
+    spec: LLMSpec
+    config: JudgeConfig
+
+    def start(self, session: Session) -> Work:
+        llm = session.llm(self.spec)
+        aspects = [*self.config.aspects, CORRECTNESS, BY_TURN]
+        hearing = self._written(llm) if writes(self.spec, llm, self.config) else _by_probabilities(llm, aspects)
+
+        async def rate(row: Row) -> Row:
+            view = view_of(row)
+            aspects = self._aspects(row) if view is not None else []
+            heard = await asyncio.gather(*(hearing[aspect](row, view or {}) for aspect in aspects))
+            said = [one.as_judgement(self.spec.label, aspect) for one, aspect in zip(heard, aspects, strict=True)]
+            return {f"judgements_{self.n:03}": said}
+
+        return rate
+
+    def _aspects(self, row: Row) -> list[str]:
+        if row["task"] != "dialogue":
+            return list(dict.fromkeys(self.config.aspects))
+        return [CORRECTNESS, BY_TURN] if self.config.by_turn else [CORRECTNESS]
+
+    def _written(self, llm: ChatModel) -> dict[str, Hear]:
+        config = self.config
+
+        def on_answers(aspect: str) -> Hear:
+            task = alone(UltraFeedback, llm, aspect=aspect)
+
+            async def rate(row: Row, view: View) -> Heard:
+                key = f"{config.seed} {row['id']} {self.spec.label} {aspect}"
+                return await hear_in_order(task, view, key=key, swap=config.swap)
+
+            return rate
+
+        def on_dialogues(kind: type[Correctness | CorrectnessByTurn]) -> Hear:
+            task = alone(kind, llm)
+            return lambda row, view: hear(task, view)
+
+        return {
+            **{aspect: on_answers(aspect) for aspect in config.aspects},
+            CORRECTNESS: on_dialogues(Correctness),
+            BY_TURN: on_dialogues(CorrectnessByTurn),
+        }
+
+
+def _by_probabilities(llm: ChatModel, aspects: list[str]) -> dict[str, Hear]:
+    def on(aspect: str) -> Hear:
+        async def rate(row: Row, view: View) -> Heard:
+            return Heard(await rate_by_probabilities(cast("LocalModel", llm), view, aspect=aspect), [])
+
+        return rate
+
+    return {aspect: on(aspect) for aspect in aspects}
 
 
 def writes(spec: LLMSpec, llm: ChatModel, config: JudgeConfig) -> bool:
@@ -87,82 +171,87 @@ def view_of(row: Row) -> View | None:
     """
     language = row["language"] or "ko"
     if row["task"] == "dialogue":
-        return {"language": language, "dialogue": judged_texts(row)[0], "reference": row["reference"] or ""}
+        return {"language": language, "messages": row["messages"], "reference": row["reference"] or ""}
     texts = judged_texts(row)
     return {"language": language, "instruction": row["instruction"], "texts": texts} if all(texts) else None
 
 
-def _hear(
-    spec: LLMSpec,
-    llm: ChatModel,
-    config: JudgeConfig,
-    chunk: Sequence[int],
-    views: dict[int, View],
-    opinions: dict[int, list[list[Opinion]]],
-    *,
-    written: bool,
-) -> int:
-    """One judge's opinions on some rows; how many replies had to be asked for twice."""
-    again = 0
-    dialogues = [i for i in chunk if "dialogue" in views[i]]
-    answers = [i for i in chunk if "dialogue" not in views[i]]
-    for aspect, places in [*((aspect, answers) for aspect in config.aspects), (CORRECTNESS, dialogues)]:
-        seen = [views[i] for i in places]
-        if not seen:
-            continue
-        verdicts, twice = _rate(llm, seen, aspect, written=written)
-        again += twice
-        for i, given in zip(places, verdicts, strict=True):
-            for about, verdict in zip(opinions[i], given, strict=True):
-                about.append(Opinion(spec.label, aspect, verdict))
-    return again
-
-
-def _rate(llm: ChatModel, views: Sequence[View], aspect: str, *, written: bool) -> tuple[list[list[Verdict]], int]:
-    if not written:
-        from lingo_hitl.judging.probabilities import rate_by_probabilities
-
-        return rate_by_probabilities(cast("LocalModel", llm), views, aspect=aspect), 0
-    from lingo_hitl.judging.written import Correctness, UltraFeedback, rate_written
-
-    task = alone(Correctness, llm) if aspect == CORRECTNESS else alone(UltraFeedback, llm, aspect=aspect)
-    return rate_written(task, views)
-
-
-def _outcome(
-    rows: pa.Table, content: Sequence[Row], opinions: dict[int, list[list[Opinion]]], report: dict[str, Any]
-) -> Outcome:
-    kept: list[int] = []
-    columns: list[Row] = []
-    bad: list[Row] = []
-    for i, row in enumerate(content):
-        heard = opinions.get(i)
-        judgements = [combine(about) for about in heard] if heard else [Judgement() for _ in judged_texts(row)]
-        if heard and all(judgement.rating is None for judgement in judgements):
-            bad.append(dropped(row, f"no judge could rate it: {heard[0][-1].verdict.fault}"))
-            continue
-        kept.append(i)
-        columns.append(_columns(judgements, heard or []))
-    ratings = [rating for column in columns for rating in column["ratings"] if rating is not None]
-    told = {
-        "texts rated": len(ratings),
-        "texts without a rating": sum(rating is None for column in columns for rating in column["ratings"]),
-        "mean rating": round(sum(ratings) / len(ratings), 3) if ratings else None,
-        **report,
-    }
-    return Outcome(add_columns(rows.take(pa.array(kept, pa.int64())), columns, JUDGED), bad, told)
-
-
-def _columns(judgements: Sequence[Judgement], heard: Sequence[Sequence[Opinion]]) -> Row:
-    judges = dict.fromkeys(o.judge for about in heard for o in about if o.verdict.rating is not None)
+def combined(row: Row) -> Row:
+    """What all judges say together: the columns of `records.JUDGED`."""
+    heard = [one for name in sorted(row) if name.startswith("judgements_") for one in row[name]]
+    whole = [one for one in heard if one["aspect"] != BY_TURN]
+    judgements = _together(whole, len(judged_texts(row)))
+    by_turn = [one for one in heard if one["aspect"] == BY_TURN]
+    turns = _together(by_turn, len(by_turn[0]["ratings"])) if by_turn else None
+    judges = dict.fromkeys(one["judge"] for one in whole if any(rating is not None for rating in one["ratings"]))
     return {
         "ratings": [judgement.rating for judgement in judgements],
         "confidence": [judgement.confidence for judgement in judgements],
+        "rating_spread": [judgement.spread for judgement in judgements],
+        "disagreement": [judgement.disagreement for judgement in judgements],
         "rationales": [judgement.rationale for judgement in judgements],
+        "turn_ratings": None if turns is None else [turn.rating for turn in turns],
         "judge": " + ".join(judges) or None,
+        "judgements": heard,
     }
 
 
-def _chunks(places: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(places), CHUNK):
-        yield places[start : start + CHUNK]
+def _together(heard: list[Row], count: int) -> list[Judgement]:
+    opinions = [(one["judge"], one["aspect"], verdicts_in(one)) for one in heard]
+    return [combine([Opinion(judge, aspect, said[n]) for judge, aspect, said in opinions]) for n in range(count)]
+
+
+@dataclass
+class _Told:
+    """Figures of a run, counted while it goes."""
+
+    rated: int = 0
+    unrated: int = 0
+    total: float = 0.0
+    judges: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        for rating in row["ratings"]:
+            self.rated += rating is not None
+            self.unrated += rating is None
+            self.total += rating or 0.0
+        for one in row["judgements"]:
+            apart = [difference for difference in one["disagreements"] if difference is not None]
+            given = sum(rating is not None for rating in one["ratings"])
+            self.judges.setdefault(one["judge"], Counter()).update(
+                {
+                    "ratings": given,
+                    "without a rating": len(one["ratings"]) - given,
+                    "asked again": max(0, one["calls"] - max(1, len(one["orders"]))),
+                    "input tokens": one["input_tokens"],
+                    "output tokens": one["output_tokens"],
+                    "compared": len(apart),
+                    "apart": sum(apart),
+                }
+            )
+
+    def report(self) -> Row:
+        return {
+            "texts rated": self.rated,
+            "texts without a rating": self.unrated,
+            "mean rating": round(self.total / self.rated, 3) if self.rated else None,
+            "asked again": sum(counts["asked again"] for counts in self.judges.values()),
+            "judges": {name: _shown(counts) for name, counts in self.judges.items()},
+        }
+
+
+def _shown(counts: Counter[str]) -> Row:
+    compared, apart = counts["compared"], counts["apart"]
+    shown: Row = {name: count for name, count in counts.items() if name not in ("compared", "apart")}
+    return {**shown, "mean disagreement": round(apart / compared, 3)} if compared else shown
+
+
+def _measured(rows: pa.Table, limits: QualityConfig, personas: Mapping[str, Persona], bad: list[Row]) -> Iterator[Row]:
+    """The rows with `records.DIALOGUE_QUALITY`; those beyond the limits go to `bad`."""
+    for batch in rows.to_batches(max_chunksize=TAKEN_AT_ONCE):
+        taken = batch.to_pylist()
+        for row, figures in zip(taken, measure(taken, personas), strict=True):
+            if reason := excess(figures, limits):
+                bad.append(dropped(row, reason))
+            else:
+                yield {**row, **figures}

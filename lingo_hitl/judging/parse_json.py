@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-from lingo_hitl.judging.values import FULL_WIDTH, NotGiven, read_value
-from lingo_hitl.judging.verdict import Verdict
+from lingo_hitl.judging.values import PLAIN, NotGiven, OtherScale, read_value
+from lingo_hitl.judging.verdict import Verdict, by_label
 
 ATTEMPTS = 100  # at finding JSON: a reply of ten thousand brackets is none
 _OPENING = re.compile(r"[{\[]")
@@ -15,19 +15,44 @@ _RATINGS = ("ratings", "scores", "평점", "점수")
 _RATING = ("rating", "score", "평점", "점수", "overall_rating", "overall-rating")
 _RATIONALES = ("rationales", "reasons", "근거")
 _RATIONALE = ("rationale", "reason", "explanation", "근거", "이유")
-_LABEL = ("text", "id", "index", "number", "label", "text_id", "글", "번호")
-_LABEL_TEXT = re.compile(r"(?:(?:text|response|answer|output|글|텍스트|답변|응답)[\s_#-]*)?(\d{1,2})(?:번)?", re.I)
+_LABEL = (
+    "text",
+    "id",
+    "index",
+    "number",
+    "label",
+    "text_id",
+    "text_number",
+    "response",
+    "answer",
+    "turn",
+    "글",
+    "번호",
+)
+_NOUN = "text|response|answer|output|turn|글|텍스트|답변|응답|턴"
+_KEY = "rating|score|평점|점수"
+_LABEL_TEXT = re.compile(
+    rf"(?:(?:{_NOUN})[\s_#-]*)?(\d{{1,2}})(?:번)?(?:[\s_-]*(?:{_KEY}))?|(?:{_KEY})[\s_-]*(\d{{1,2}})", re.I
+)
+_TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
 
 
 def read_json(reply: str, count: int) -> list[Verdict] | None:
     """One verdict for each of `count` texts; None where the reply holds no JSON that speaks of ratings."""
-    from lingo_hitl.judging.parse import by_label
-
     values = [value for value in _json_values(reply) if isinstance(value, dict | list)]
     content: Any = values[0] if len(values) == 1 else [value for value in values if isinstance(value, dict)]
+    while isinstance(content, dict) and len(content) == 1:
+        ((key, within),) = content.items()
+        if not isinstance(within, dict) or _label(key) is not None:
+            break
+        content = within  # {"evaluation": {...}}
     if isinstance(content, dict):
+        ratings = _pick(content, _RATINGS)
         inner = next((v for v in content.values() if isinstance(v, list) and v and isinstance(v[0], dict)), None)
-        content = inner if inner is not None and not _pick(content, _RATINGS) else content
+        if isinstance(ratings, dict):  # {"ratings": {"text1": 4, "text2": 2}}
+            content = ratings
+        elif inner is not None and (not ratings or ratings is inner):
+            content = inner
     if isinstance(content, list):
         return _from_list(content, count)
     ratings = _pick(content, _RATINGS)
@@ -45,6 +70,7 @@ def read_json(reply: str, count: int) -> list[Verdict] | None:
 def _json_values(reply: str) -> list[Any]:
     """Every JSON object or list in the reply that is not inside another; a list of numbers only if it stands alone."""
     decoder, values, at = json.JSONDecoder(), [], 0
+    reply = _TRAILING_COMMA.sub("", reply)
     bare = re.sub(r"^\s*```\w*|```\s*$", "", reply.strip()).strip()
     for _ in range(ATTEMPTS):
         if (match := _OPENING.search(reply, at)) is None:
@@ -61,8 +87,6 @@ def _json_values(reply: str) -> list[Any]:
 
 
 def _from_list(items: list[Any], count: int) -> list[Verdict] | None:
-    from lingo_hitl.judging.parse import by_label
-
     if items and all(isinstance(item, int | float) for item in items):
         return _aligned(items, [], count)
     verdicts = [_one(item) if isinstance(item, dict) else None for item in items]
@@ -99,9 +123,9 @@ def _value(value: Any, rationale: str | None) -> Verdict:
     if not isinstance(value, str):
         return Verdict.of(value, rationale)
     try:
-        read = read_value(value.translate(FULL_WIDTH))
+        read = read_value(value.translate(PLAIN))
     except NotGiven as fault:
-        return Verdict(rationale=rationale, fault=str(fault))
+        return Verdict(rationale=rationale, fault=str(fault), other_scale=isinstance(fault, OtherScale))
     return Verdict.of(read[0], rationale) if read else Verdict(rationale=rationale, fault="its rating is no number")
 
 
@@ -111,7 +135,7 @@ def _label(value: Any) -> int | None:
     if isinstance(value, int):
         return value
     match = _LABEL_TEXT.fullmatch(value.strip()) if isinstance(value, str) else None
-    return int(match[1]) if match else None
+    return int(match[1] or match[2]) if match else None
 
 
 def _lower(value: dict[Any, Any]) -> dict[str, Any]:

@@ -8,19 +8,19 @@ one pass over a short prompt; the rationale says in plain words that and how the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lingo_hitl.generation.prompts import render
 from lingo_hitl.judging.verdict import Verdict
+from lingo_hitl.judging.written import BY_TURN, CORRECTNESS, PROMPTS, View, turns_of
 
 if TYPE_CHECKING:
     from lingo_hitl.models.local import LocalModel
 
-PROMPTS = "lingo_hitl.judging.prompts"
 CHOICES = ("1", "2", "3", "4", "5")
 PREFIX = {"ko": "평점: ", "en": "Rating: "}
 TEXT_TOKENS = {"packaged": 64, "transformers": 1_500}
@@ -54,26 +54,20 @@ ASPECTS = {
 }
 
 
-def rate_by_probabilities(llm: LocalModel, views: Sequence[dict[str, Any]], *, aspect: str) -> list[list[Verdict]]:
-    """One verdict for each text of each view; a view is what the written judges' Tasks take.
+async def rate_by_probabilities(llm: LocalModel, view: View, *, aspect: str) -> list[Verdict]:
+    """One verdict for each text of a view, or for each answer where the aspect is `correctness-by-turn`.
 
-    The packaged models know English only: they are asked in English, whatever the language of the texts.
+    Each text is judged by itself, so that there is no order to lean to. The packaged models know English
+    only: they are asked in English, whatever the language of the texts.
     """
     provider = llm.spec.model.partition("/")[0]
-    given: list[list[Verdict]] = [[] for _ in views]
-    for language, prefix in PREFIX.items():
-        asked = [
-            (i, question)
-            for i, view in enumerate(views)
-            if language == ("en" if provider == "packaged" else view["language"])
-            for question in _questions(view, aspect, language, _Cutter(llm, TEXT_TOKENS[provider]))
-        ]
-        if not asked:
-            continue
-        prompts = [[{"role": "user", "content": question}] for _, question in asked]
-        for (i, _), shares in zip(asked, llm.choice_probabilities(prompts, CHOICES, prefix=prefix), strict=True):
-            given[i].append(_verdict(shares, views[i]["language"]))
-    return given
+    language = "en" if provider == "packaged" else view["language"]
+    questions = _questions(view, aspect, language, _Cutter(llm, TEXT_TOKENS[provider]))
+    asked = (
+        llm.achoice_probabilities([{"role": "user", "content": question}], CHOICES, prefix=PREFIX[language])
+        for question in questions
+    )
+    return [_verdict(shares, view["language"]) for shares in await asyncio.gather(*asked)]
 
 
 def expectation(shares: np.ndarray) -> tuple[float, float]:
@@ -100,17 +94,25 @@ class _Cutter:
         return str(tokenizer.decode(ids[:limit])).rstrip("\ufffd") + " …"
 
 
-def _questions(view: dict[str, Any], aspect: str, language: str, cut: _Cutter) -> list[str]:
-    kind = "dialogue" if "dialogue" in view else "answer"
-    named = {"aspect": ASPECTS[language][aspect], "what": WHAT[language][kind]}
-    if kind == "dialogue":
-        shown = [cut(view["dialogue"], times=2)]
+def _questions(view: View, aspect: str, language: str, cut: _Cutter) -> list[str]:
+    kind = "dialogue" if aspect == CORRECTNESS else "answer"
+    ask, answer = ("질문", "답변") if language == "ko" else ("Question", "Answer")
+    if aspect == CORRECTNESS:
+        shown = [cut("\n".join(f"{m['role']}: {m['content']}" for m in view["messages"]), times=2)]
+    elif aspect == BY_TURN:
+        shown = [
+            f"{ask}: {cut(turn['question'])}\n{answer}: {cut(turn['answer'])}" for turn in turns_of(view["messages"])
+        ]
     else:
-        ask, answer = ("질문", "답변") if language == "ko" else ("Question", "Answer")
         question = cut(view["instruction"])
         shown = [f"{ask}: {question}\n{answer}: {cut(text)}" for text in view["texts"]]
-    reference = cut(view.get("reference", ""))
-    return [render(PROMPTS, language, "probability", shown=text, reference=reference, **named) for text in shown]
+    known = ASPECTS[language]
+    about = {
+        "aspect": known.get(aspect, known[CORRECTNESS]),
+        "what": WHAT[language][kind],
+        "reference": cut(view.get("reference", "")),
+    }
+    return [render(PROMPTS, language, "probability", shown=text, **about) for text in shown]
 
 
 def _verdict(shares: np.ndarray, language: str) -> Verdict:

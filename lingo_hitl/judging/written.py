@@ -1,34 +1,40 @@
-"""Judges that write: UltraFeedback's aspects for texts, a correctness score for dialogues, as distilabel Tasks.
+"""Judges that write: UltraFeedback's aspects for texts, correctness for dialogues, as distilabel Tasks.
 
 Aspects and wording follow UltraFeedback (Cui et al., 2023) as distilabel has it, in English and Korean;
 relevance, depth and creativity are worded after the same pattern. Unlike distilabel's, the parser knows
-how many texts there are and aligns ratings by their labels (see `parse`).
+how many texts there are and aligns ratings by their labels (see `parse`). A model that can be held to a
+JSON Schema answers in JSON, where every rating has its text's name as its key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from distilabel.steps.tasks.base import Task
 
 from lingo_hitl.generation.prompts import render
-from lingo_hitl.judging.parse import parse_ratings, parse_score
-from lingo_hitl.judging.verdict import Verdict
+from lingo_hitl.judging.parse import parse_ratings
+from lingo_hitl.judging.verdict import HIGHEST, LOWEST, Verdict
 
 if TYPE_CHECKING:
-    from lingo_hitl.models.chat import ChatModel
+    from lingo_hitl.models.chat import Schema
 
 PROMPTS = "lingo_hitl.judging.prompts"
+CORRECTNESS, BY_TURN = "correctness", "correctness-by-turn"
+"""What dialogues are rated on, beside the aspects of other texts."""
 TEXT_LIMIT = 20_000  # characters of each text that a judge reads
 Messages = list[dict[str, str]]
+View = dict[str, Any]
+"""What a judge sees of a row. `language`; then `instruction` and `texts`, or `messages` and `reference` (the known
+answer to a dialogue's first question, or ""). For a second try also `reply`, the reply that could not be used, and
+`fault`, what was wrong with it. `json`: the reply is held to the schema."""
 
 
 class UltraFeedback(Task):
-    """Rates several answers to one instruction.
+    """Rates several answers to one instruction on one aspect.
 
-    Input columns: `language`, `instruction`, `texts`; for a second try also `reply`, the reply that could
-    not be used, and `fault`, what was wrong with it. Output columns: `verdicts`, one for each text, and `reply`.
+    Output columns: `verdicts`, one for each text, and `reply`.
     """
 
     aspect: str = "overall-rating"
@@ -41,88 +47,132 @@ class UltraFeedback(Task):
     def outputs(self) -> list[str]:
         return ["verdicts", "reply", "model_name"]
 
-    def format_input(self, input: dict[str, Any]) -> Messages:
-        language, count = input["language"], len(input["texts"])
-        criteria = render(PROMPTS, language, f"aspects/{self.aspect}")
-        texts = [text[:TEXT_LIMIT] for text in input["texts"]]
-        question = render(
-            PROMPTS, language, "annotate", criteria=criteria, instruction=input["instruction"][:TEXT_LIMIT], texts=texts
-        )
+    def format_input(self, input: View) -> Messages:
+        language, json = input["language"], bool(input.get("json"))
+        about = {
+            "criteria": render(PROMPTS, language, f"aspects/{self.aspect}"),
+            "instruction": input["instruction"][:TEXT_LIMIT],
+            "texts": [text[:TEXT_LIMIT] for text in input["texts"]],
+        }
+        count = count_of(input)
         system = {"role": "system", "content": render(PROMPTS, language, "system", count=count)}
-        again = render(PROMPTS, language, "again", fault=input.get("fault"), count=count)
-        return [system, {"role": "user", "content": question}, *_second_try(input, again)]
+        question = render(PROMPTS, language, "annotate", json=json, **about)
+        return [system, {"role": "user", "content": question}, *_second_try(input, "again")]
 
-    def format_output(self, output: str | None, input: dict[str, Any] | None = None) -> dict[str, Any]:
-        count = len(input["texts"]) if input else 0
+    def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
+        count = count_of(input) if input else 0
         return {"verdicts": None if output is None else parse_ratings(output, count), "reply": output}
+
+    def schema(self, view: View) -> Schema:
+        """What a reply looks like in JSON."""
+        rating = {"type": "integer", "minimum": int(LOWEST), "maximum": int(HIGHEST)}
+        return _object({f"text_{n}": _rated("rating", rating) for n in range(1, count_of(view) + 1)})
 
 
 class Correctness(Task):
     """Scores a whole dialogue 1 to 5 in halves: is what the assistant says true, and does it answer the user?
 
-    Input columns: `language`, `dialogue`, `reference` (the known answer to the first question, or ""), and
-    `reply` and `fault` as in UltraFeedback. Output columns: `verdicts` (one), `reply`.
+    Output columns: `verdicts` (one), `reply`.
     """
 
     @property
     def inputs(self) -> list[str]:
-        return ["language", "dialogue", "reference"]
+        return ["language", "messages", "reference"]
 
     @property
     def outputs(self) -> list[str]:
         return ["verdicts", "reply", "model_name"]
 
-    def format_input(self, input: dict[str, Any]) -> Messages:
-        language = input["language"]
-        question = render(
-            PROMPTS, language, "correctness", dialogue=input["dialogue"], reference=input["reference"][:TEXT_LIMIT]
-        )
-        again = render(PROMPTS, language, "correctness_again", fault=input.get("fault"))
-        return [{"role": "user", "content": question}, *_second_try(input, again)]
+    def format_input(self, input: View) -> Messages:
+        spoken = [f"{message['role']}: {message['content'][:TEXT_LIMIT]}" for message in input["messages"]]
+        about = {"dialogue": "\n".join(spoken), "reference": input["reference"][:TEXT_LIMIT]}
+        question = render(PROMPTS, input["language"], "correctness", json=bool(input.get("json")), **about)
+        return [{"role": "user", "content": question}, *_second_try(input, "correctness_again")]
 
-    def format_output(self, output: str | None, input: dict[str, Any] | None = None) -> dict[str, Any]:
-        return {"verdicts": None if output is None else [parse_score(output)], "reply": output}
+    def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
+        return {"verdicts": None if output is None else parse_ratings(output, 1, halves=True), "reply": output}
+
+    def schema(self, view: View) -> Schema:
+        """What a reply looks like in JSON."""
+        return _rated("score", _SCORE)
 
 
-def rate_written(task: Task, views: Sequence[dict[str, Any]]) -> tuple[list[list[Verdict]], int]:
-    """Verdicts for each of `views`, and how many of them had to be asked for twice.
+class CorrectnessByTurn(Task):
+    """Scores each answer of a dialogue 1 to 5 in halves, with the questions and answers before it in view.
 
-    A reply that does not give every rating is shown to the judge again once, with what was wrong with it;
-    ratings that the first reply gave stay.
+    Output columns: `verdicts`, one for each answer, and `reply`.
     """
-    llm = cast("ChatModel", task.llm)
-    first = _asked(task, views)
-    again = [i for i, (verdicts, _) in enumerate(first) if any(v.rating is None for v in verdicts)]
-    verdicts = [found for found, _ in first]
-    if again:
-        rows = [{**views[i], "reply": first[i][1], "fault": _faults(verdicts[i])} for i in again]
-        # Where the model failed the question is the same, so that it must be another sample.
-        task.llm = llm.further(llm.first_sample + 1)
-        for i, (second, _) in zip(again, _asked(task, rows), strict=True):
-            verdicts[i] = [new if old.rating is None else old for old, new in zip(verdicts[i], second, strict=True)]
-        task.llm = llm
-    return verdicts, len(again)
+
+    @property
+    def inputs(self) -> list[str]:
+        return ["language", "messages", "reference"]
+
+    @property
+    def outputs(self) -> list[str]:
+        return ["verdicts", "reply", "model_name"]
+
+    def format_input(self, input: View) -> Messages:
+        about = {"turns": turns_of(input["messages"]), "reference": input["reference"][:TEXT_LIMIT]}
+        question = render(PROMPTS, input["language"], "correctness_by_turn", json=bool(input.get("json")), **about)
+        again = _second_try(input, "correctness_by_turn_again", count=len(about["turns"]))
+        return [{"role": "user", "content": question}, *again]
+
+    def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
+        count = len(turns_of(input["messages"])) if input else 0
+        return {"verdicts": None if output is None else parse_ratings(output, count, halves=True), "reply": output}
+
+    def schema(self, view: View) -> Schema:
+        """What a reply looks like in JSON."""
+        return _object({f"answer_{n}": _rated("score", _SCORE) for n, _ in enumerate(turns_of(view["messages"]), 1)})
 
 
-def _asked(task: Task, views: Sequence[dict[str, Any]]) -> list[tuple[list[Verdict], str | None]]:
-    outputs = next(task.process([dict(view) for view in views])) if views else []
-    asked = []
-    for view, output in zip(views, outputs, strict=True):
-        verdicts = output["verdicts"]
-        if verdicts is None:
-            statistics = output.get("distilabel_metadata", {}).get(f"statistics_{task.name}", {})
-            verdicts = [Verdict(fault=statistics.get("finish_reason") or "no reply")] * len(view.get("texts", [""]))
-        asked.append((verdicts, output["reply"]))
-    return asked
+WrittenJudge = UltraFeedback | Correctness | CorrectnessByTurn
+_SCORE = {"type": "number", "minimum": LOWEST, "maximum": HIGHEST}
 
 
-def _second_try(input: dict[str, Any], again: str) -> Messages:
+def count_of(view: View) -> int:
+    """How many texts a view asks a rating for."""
+    return len(view["texts"]) if "texts" in view else 1
+
+
+def turns_of(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The assistant's messages as `answer`, each with what the user said since the one before as `question`."""
+    turns: list[dict[str, str]] = []
+    asked: list[str] = []
+    for message in messages:
+        text = message["content"][:TEXT_LIMIT]
+        if message["role"] == "assistant":
+            turns.append({"question": "\n".join(asked), "answer": text})
+            asked = []
+        else:
+            asked.append(text)
+    return turns
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _rated(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    # The reason stands first: what a model has written by then is what its number rests on.
+    return _object({"rationale": {"type": "string"}, name: value})
+
+
+def _second_try(input: View, name: str, *, count: int | None = None) -> Messages:
     if input.get("reply") is None:
         return []
+    about = {"fault": input["fault"], "json": bool(input.get("json")), "count": count or count_of(input)}
+    again = render(PROMPTS, input["language"], name, **about)
     return [{"role": "assistant", "content": input["reply"]}, {"role": "user", "content": again}]
 
 
-def _faults(verdicts: Sequence[Verdict]) -> str:
+def faults_of(verdicts: Sequence[Verdict]) -> str:
+    """What is wrong with a reply, in words for the judge that wrote it."""
     named = [
         f"Text {n}: {v.fault}" if len(verdicts) > 1 else str(v.fault)
         for n, v in enumerate(verdicts, start=1)

@@ -11,71 +11,93 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 DAY = re.compile(r"\d{6}\.jsonl")
+Line = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What became of some dialogues: lines added to `path`, and those that stood in the folder already."""
+class DayFile:
+    """A day's file, open for more dialogues; several processes may have it open at once.
 
-    path: Path
-    added: int
-    there: int
+    A last line that a killed run or a full disk left half written is cut off: whoever began it writes it again.
 
-
-def day_file(folder: Path, day: date) -> Path:
-    """The file of a day, as Lingo_Chat calls it: 240702.jsonl."""
-    return folder / f"{day:%y%m%d}.jsonl"
-
-
-def save(lines: Iterable[Mapping[str, Any]], path: Path) -> Saved:
-    """Append the dialogues that no file of the folder holds; several processes may do so at once.
-
-    A last line that a killed run or a full disk left half written is cut off: it comes again with the rest.
+    Attributes:
+        added: dialogues written since it was opened.
+        there: dialogues that were not, since some day's file has them.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    added = there = 0
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        _mend_end(file)
-        known = {key for other in _days(path.parent) for key, _ in _dialogues(other)}
-        for line in lines:
-            if (key := _key(line)) in known:
-                there += 1
-                continue
-            known.add(key)
-            file.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode("utf-8", "replace"))
-            added += 1
-        file.flush()
-        os.fsync(file.fileno())
-    return Saved(path, added, there)
 
+    def __init__(self, folder: Path, day: date) -> None:
+        """Open the file of a day, called as Lingo_Chat calls it: 240702.jsonl."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{day:%y%m%d}.jsonl"
+        self.added = self.there = 0
+        self._known = {_key(line) for path in _days(folder) if path != self.path for line in _dialogues(path)}
+        self._file = self.path.open("a+b")
+        self._read = 0  # bytes of the file whose dialogues are known
 
-def count_below(path: Path, score: float) -> int:
-    """How many dialogues of a file have a lower score."""
-    scores = [line.get("score") for _, line in _dialogues(path)]
-    return sum(isinstance(found, int | float) and found < score for found in scores)
+    def add(self, line: Mapping[str, Any]) -> bool:
+        """Append a dialogue, and say whether it was new."""
+        with self._locked():
+            new = (key := _key(line)) not in self._known
+            if new:
+                self._known.add(key)
+                self._file.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode("utf-8", "replace"))
+                self._file.flush()
+                self._read = self._file.tell()
+        self.added += new
+        self.there += not new
+        return new
+
+    def count_below(self, score: float) -> int:
+        """How many dialogues of the file have a lower score."""
+        scores = [line.get("score") for line in _dialogues(self.path)]
+        return sum(isinstance(found, int | float) and found < score for found in scores)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The file for this process alone, whole, and with the dialogues of others known."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            if self._file.seek(0, os.SEEK_END) != self._read:
+                _mend_end(self._file)
+                self._file.seek(self._read)
+                self._known.update(map(_key, _parsed(self._file)))
+                self._read = self._file.seek(0, os.SEEK_END)
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
 
 def _days(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if DAY.fullmatch(path.name))
 
 
-def _dialogues(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The dialogues of a file with their keys; lines that are none are passed over, they are not ours to judge."""
+def _dialogues(path: Path) -> Iterator[Line]:
     with path.open("rb") as file:
-        for raw in file:
-            try:
-                line = json.loads(raw)
-                yield _key(line), line
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                continue
+        yield from _parsed(file)
+
+
+def _parsed(lines: IO[bytes]) -> Iterator[Line]:
+    """The dialogues among the lines; lines that are none are passed over, they are not ours to judge."""
+    for raw in lines:
+        try:
+            line = json.loads(raw)
+            _key(line)
+            yield line
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue
 
 
 def _key(line: Mapping[str, Any]) -> bytes:
@@ -100,6 +122,7 @@ def _mend_end(file: IO[bytes]) -> None:
         file.truncate(start)
     else:
         file.write(b"\n")
+        file.flush()
 
 
 def _last_line_start(file: IO[bytes], size: int) -> int:

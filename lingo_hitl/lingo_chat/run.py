@@ -1,4 +1,4 @@
-"""Lingo_Chat's whole run: dialogues, their scores, and the two files of the day."""
+"""Lingo_Chat's whole run: dialogues and their scores, written to the two files of the day as they come."""
 
 from __future__ import annotations
 
@@ -7,19 +7,40 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
+import yaml
 
 from lingo_hitl import pipeline
 from lingo_hitl.config import Project, only_task
-from lingo_hitl.lingo_chat.day_files import Saved, count_below, day_file, save
-from lingo_hitl.lingo_chat.post_processing import cleaned
+from lingo_hitl.generation.dialogue import cast_personas
+from lingo_hitl.judging.families import same_family_warnings
+from lingo_hitl.lingo_chat.day_files import DayFile
+from lingo_hitl.lingo_chat.lines import dialogue_line, post_processed
+from lingo_hitl.lingo_chat.scored import scored_dialogues
 from lingo_hitl.lingo_chat.settings import LingoChat, as_project, read_settings
+from lingo_hitl.models.flow import run_flow
+from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.session import Session
 from lingo_hitl.project_file import expanded
-from lingo_hitl.records import Task
-from lingo_hitl.stages import Manifest, read_dropped, read_rows
+from lingo_hitl.records import Row, Task
+from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_rows, run_stage
 
-Line = dict[str, Any]
-BATCH_ROWS = 1000
+STAGE = "lingo_chat"
+SCORED = pa.schema(
+    [
+        ("id", pa.string()),  # of the dialogue
+        ("seed", pa.string()),  # id of the corpus row
+        ("url", pa.string()),
+        ("num_turns", pa.int32()),
+        ("score", pa.float64()),  # null: it could not be read
+        ("score_feedback", pa.string()),
+    ]
+)
+"""What the run's own stage keeps of each dialogue: the texts are in the files of the day."""
+_HEADER = """\
+# Lingo_Chat's {name} as a project of lingo-hitl; written anew by each of its runs, so copy it to change it.
+# lingo-hitl run {path} takes its dialogues on to the labelers: what was asked for is replayed from the journal.
+"""
 
 
 def run(
@@ -31,94 +52,95 @@ def run(
     tell: Callable[[Manifest], None],
     say: Callable[[str], None],
 ) -> None:
-    """Do what Lingo_Chat's YAML at `path` says; its stages stay in the project's workdir.
+    """Do what Lingo_Chat's YAML at `path` says.
 
-    Both files are named by the day on which the run began, also where it goes past midnight.
+    Each dialogue is in the files as soon as it is scored, those before it are, and nothing about it may come
+    out otherwise in another run. Both files are named by the day on which the run began, also past midnight.
 
     Raises:
-        UserError: whatever in the YAML, the keys, the seeds or the models has to be mended first.
+        UserError: whatever in the YAML, the keys, the seeds or the models has to be mended first; what is in
+            the files by then stays, and the same command goes on.
     """
     began = date.today()
     settings = read_settings(content, path)
     project = only_task(as_project(settings, path, workdir=workdir), task)
+    pipeline.read_corpora(project)
+    _write_project(project, path)
     if unused := settings.not_used():
         say(f"Read and not used: {', '.join(unused)}.")
-    generated, judged = pipeline.generate(project), pipeline.judge(project)
-    tell(generated)
-    tell(judged)
-    unfinished = generated.unfinished or judged.unfinished
-    for line in _write(settings, project, began, unfinished=unfinished):
-        say(line)
+    for warning in same_family_warnings(project.generate, project.judge):
+        say(f"Note: {warning}.")
+    files = settings.files
+    with DayFile(_folder(files.jsonl_save_dir), began) as raw, DayFile(_folder(files.filtered_save_dir), began) as good:
+        try:
+            manifest = run_stage(
+                STAGE,
+                lambda: _converse(project, settings, raw, good),
+                workdir=project.workdir,
+                config={"project": project.project, STAGE: settings.model_dump()},
+                inputs={"corpus": file_sha256(project.workdir / "corpus" / "rows.parquet")},
+                always=True,
+            )
+            tell(manifest)
+            if waiting := manifest.report["waiting"]:
+                say(f"{waiting} dialogues wait for replies that failed for now, and are not in the files yet")
+        finally:
+            for line in _told(settings, raw, good):
+                say(line)
 
 
-def dialogue_line(row: Mapping[str, Any], score: float | None, feedback: str | None, url: str | None) -> Line:
-    """A dialogue as Lingo_Chat writes it.
-
-    Paragraphs of an answer are what blank lines part, words what single spaces part, as its users count them.
-    """
-    answers = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
-    return {
-        "instruction": row["messages"][0]["content"],
-        "ans_num_paragraphs": [len(answer.split("\n\n")) for answer in answers],
-        "ans_num_words": [len(answer.split(" ")) for answer in answers],
-        "num_turns": len(answers),
-        "messages": [{"role": message["role"], "content": message["content"]} for message in row["messages"]],
-        "url": url,
-        "persona": row["persona"],
-        "score": score,
-        "score_feedback": feedback,
-    }
-
-
-def post_processed(line: Line) -> Line:
-    """The line with its answers cleaned, and counted anew."""
-    messages: list[dict[str, str]] = []
-    for message in line["messages"]:
-        said = message["content"]
-        if message["role"] == "assistant":
-            said = cleaned(said, messages[-1]["content"])
-        messages.append({"role": message["role"], "content": said})
-    return dialogue_line({**line, "messages": messages}, line["score"], line["score_feedback"], line["url"])
-
-
-def _write(settings: LingoChat, project: Project, day: date, *, unfinished: bool) -> Iterator[str]:
-    files, threshold = settings.files, settings.scoring.score_threshold
-    wanted = settings.multiturn_generation.target_turn
-
-    def whole(line: Line) -> bool:
-        # What is not finished comes out otherwise the next time: then it would stand there twice.
-        return not unfinished or (line["score"] is not None and line["num_turns"] == wanted)
-
-    def good(line: Line) -> bool:
-        return line["score"] is not None and line["score"] >= threshold
-
-    raw = save((line for line in _lines(project) if whole(line)), day_file(_folder(files.jsonl_save_dir), day))
-    yield _told(raw, "")
-    kept = (post_processed(line) for line in _lines(project) if whole(line) and good(line))
-    filtered = save(kept, day_file(_folder(files.filtered_save_dir), day))
-    yield _told(filtered, f" of {threshold:g} and better")
-    if held := sum(not whole(line) for line in _lines(project)):
-        yield f"{held} dialogues wait for replies that failed for now: the same command asks for them again."
-    if below := count_below(filtered.path, threshold):
-        yield f"{filtered.path}: {below} dialogues there are below {threshold:g}, from a run with a lower threshold."
+def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile) -> Outcome:
+    """All dialogues with their scores: the stage's rows, and the lines of both files."""
+    talk = project.generate.dialogue
+    assert talk is not None  # as_project made it so
+    seeds = read_rows(project.workdir, "corpus")
+    rows = cast_personas(_each(seeds), talk)
+    lost: list[Row] = []
+    waiting = 0
+    with (
+        Journal(project.workdir / "journal.sqlite") as journal,
+        RowFile(project.workdir / f".{STAGE}.rows", SCORED) as out,
+    ):
+        session = Session(journal, quotas=project.quotas)
+        flow = scored_dialogues(talk, project.judge)
+        for row in run_flow(flow, rows, session, what="dialogues", total=seeds.num_rows):
+            if row["lost"] is not None:
+                lost.append(row["lost"])
+                continue
+            grown, score = row["dialogue"], row["score"]
+            line = dialogue_line(grown, score, row["feedback"], row["url"])
+            out.add({**{name: line.get(name) for name in SCORED.names}, "id": grown["id"], "seed": grown["seed"]})
+            if row["passing"]:
+                # It may come out otherwise the next time: then the files would have it twice.
+                waiting += 1
+                continue
+            raw.add(line)
+            if score is not None and score >= settings.scoring.score_threshold:
+                good.add(post_processed(line))
+        report = {"models": session.tally.models(), "keys": session.tally.keys(), "waiting": waiting}
+        return Outcome(out.close(), lost, report, unfinished=session.tally.failed > 0)
 
 
-def _lines(project: Project) -> Iterator[Line]:
-    """Every dialogue of the project with its score; without one the feedback says why."""
-    rated = read_rows(project.workdir, "judge").select(["id", "ratings", "rationales"]).to_pylist()
-    scores = {row["id"]: (row["ratings"][0], row["rationales"][0]) for row in rated}
-    scores |= {row["id"]: (None, row["reason"]) for row in read_dropped(project.workdir, "judge")}
-    seeds = read_rows(project.workdir, "corpus").select(["id", "url"]).to_pylist()
-    urls = {row["id"]: row["url"] for row in seeds if row["url"]}
-    with pq.ParquetFile(project.workdir / "generate" / "rows.parquet") as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=["id", "seed", "messages", "persona"]):
-            for row in batch.to_pylist():
-                yield dialogue_line(row, *scores.get(row["id"], (None, None)), urls.get(row["seed"]))
+def _each(table: pa.Table) -> Iterator[Row]:
+    for batch in table.to_batches(256):
+        yield from batch.to_pylist()
 
 
-def _told(saved: Saved, which: str) -> str:
-    before = f"; {saved.there} were there before" if saved.there else ""
-    return f"{saved.path}: {saved.added} dialogues{which} added{before}"
+def _told(settings: LingoChat, raw: DayFile, good: DayFile) -> Iterator[str]:
+    threshold = settings.scoring.score_threshold
+    for file, which in ((raw, ""), (good, f" of {threshold:g} and better")):
+        before = f"; {file.there} were there before" if file.there else ""
+        yield f"{file.path}: {file.added} dialogues{which} added{before}"
+    if below := good.count_below(threshold):
+        yield f"{good.path}: {below} dialogues there are below {threshold:g}, from a run with a lower threshold"
+
+
+def _write_project(project: Project, path: Path) -> None:
+    """The same run as a project's YAML, in its workdir."""
+    place = project.workdir / "project.yaml"
+    content = {**project.model_dump(mode="json", exclude_defaults=True), "workdir": "."}
+    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    place.write_text(_HEADER.format(name=path.name, path=place) + text, encoding="utf-8")
 
 
 def _folder(path: str) -> Path:

@@ -38,7 +38,7 @@ class _Part(BaseModel):
 
 
 class MultiturnGeneration(_Part):
-    """Who talks, and for how long; `personas` is ours: a file of one's own characters."""
+    """Who talks, and for how long; the last two are ours: characters and prompts of one's own."""
 
     key_list: list[Annotated[str, AfterValidator(_key_name)]] = Field(min_length=1)
     model_name: str = Field(min_length=1)
@@ -46,6 +46,7 @@ class MultiturnGeneration(_Part):
     use_answer_prefix: bool = False
     target_turn: int = Field(ge=1, le=50)
     personas: str = "sample"
+    prompts: str | None = None
 
 
 class JsonFiles(_Part):
@@ -97,8 +98,6 @@ def is_lingo_chat(content: Mapping[str, Any]) -> bool:
 def read_settings(content: Mapping[str, Any], path: Path) -> LingoChat:
     """Lingo_Chat's YAML, checked, with the keys that it names in the environment.
 
-    `.env` is taken from the current folder and then from the YAML's own; what the environment has stays.
-
     Raises:
         UserError: a key that is missing or does not fit, an unknown scoring prompt, an API key that is not there.
     """
@@ -106,8 +105,7 @@ def read_settings(content: Mapping[str, Any], path: Path) -> LingoChat:
         settings = LingoChat.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, LingoChat)}") from None
-    for folder in dict.fromkeys((Path.cwd(), path.resolve().parent)):
-        load_env(folder)
+    load_env(path)
     missing = [name for name in settings.key_variables if os.environ.get(name, "").strip() in _UNSET]
     if missing:
         raise UserError(
@@ -152,11 +150,13 @@ def as_project(settings: LingoChat, path: Path, *, workdir: Path | None = None) 
                 user=LLMSpec(**model, **drawn, temperature=0.5),
                 assistant=LLMSpec(**model, **drawn, temperature=0.15),
                 personas=personas,
+                prompts=str(_here(talk.prompts)) if talk.prompts else None,
                 persona=[talk.persona_name],
                 target_turns=talk.target_turn,
             )
         ),
-        judge=JudgeConfig(judges=[LLMSpec(**model, temperature=0.0)]),
+        # Lingo_Chat scores with the model that writes: it is said, and does not stop the run.
+        judge=JudgeConfig(judges=[LLMSpec(**model, temperature=0.0)], same_family="allowed"),
     )
 
 

@@ -11,6 +11,8 @@ import queue
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 
 from lingo_hitl.models.keys import Stopped
 from lingo_hitl.models.loop import loop, submit
@@ -147,10 +149,14 @@ async def _drive(
         finally:
             room.release()
 
+    source = iter(rows)
+    take = partial(next, source, None)
     try:
-        for place, row in enumerate(rows):
+        for place in count():
             await room.acquire()
-            if session.stop.fault is not None:
+            # In a thread: what makes the rows may be slow, and calls that are under way must not wait for it.
+            row = await asyncio.get_running_loop().run_in_executor(None, take)
+            if row is None or session.stop.fault is not None:
                 break
             task = asyncio.create_task(one(place, row))
             running.add(task)

@@ -95,10 +95,9 @@ def analyse(texts: Sequence[str], *, what: str = "morphemes") -> list[Analysis]:
 
 def _analyses(texts: Sequence[str], advance: Callable[[], object] = lambda: None) -> Iterator[Analysis]:
     for start in range(0, len(texts), _CHUNK):
-        # Kiwi thinks in UTF-16, in which a lone surrogate cannot be given back.
-        pieces = [_pieces(encodable(text)) for text in texts[start : start + _CHUNK]]
-        found = iter(kiwi().analyze([piece for parts in pieces for piece in parts]))
-        for parts in pieces:
+        split = [pieces(text) for text in texts[start : start + _CHUNK]]
+        found = iter(kiwi().analyze([piece for parts in split for piece in parts]))
+        for parts in split:
             best = [next(found)[0] for _ in parts]
             yield Analysis(
                 [m for tokens, _ in best for m in _morphemes(tokens)], float(sum(score for _, score in best))
@@ -106,18 +105,20 @@ def _analyses(texts: Sequence[str], advance: Callable[[], object] = lambda: None
             advance()
 
 
-def _pieces(text: str) -> list[str]:
-    """The text in pieces of at most `_PIECE` characters, cut behind white space where there is any.
+def pieces(text: str) -> list[str]:
+    """The text as Kiwi can take it, in pieces of at most `_PIECE` characters, cut behind white space if there is any.
 
-    Kiwi's time grows with the square of a text's length: 200,000 characters at once take it half a minute.
+    Kiwi's time grows with the square of a text's length: 200,000 characters at once take it half a minute. It
+    thinks in UTF-16, in which a lone surrogate cannot be given back.
     """
-    pieces = []
+    text = encodable(text)
+    cut_off = []
     while len(text) > _PIECE:
         space = max(text.rfind(mark, 0, _PIECE) for mark in (" ", "\n"))
         cut = space + 1 or _PIECE
-        pieces.append(text[:cut])
+        cut_off.append(text[:cut])
         text = text[cut:]
-    return [*pieces, text]
+    return [*cut_off, text]
 
 
 def perplexity(texts: Sequence[str]) -> NDArray[np.float64]:

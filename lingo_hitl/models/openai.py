@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import Any, ClassVar
 
@@ -66,6 +67,8 @@ class OpenAIModel(RemoteModel):
             )
             for key in keys
         }
+        # It warns of each reply without a text; that is counted here, and told of its row.
+        logging.getLogger(f"distilabel.llm.{name}").setLevel(logging.ERROR)
         for client in self._clients.values():
             client.load()
         self._pool = self.session.pool(f"{self.spec.model} {base_url or ''}".strip(), keys, patience_s=self.patience_s)

@@ -25,6 +25,11 @@ Sets = Mapping[str, Mapping[str, Sequence[Row]]]
 
 SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
 
+_OTHER_REJECTED = {  # Korean and English; a card's own words already say which one is the worst
+    "worst": ("", ""),
+    "second": (" 못한 쪽은 둘째로 좋은 답변입니다.", " Rejected is the second best."),
+    "random": (" 못한 쪽은 더 낮은 답변 가운데 무작위로 골랐습니다.", " Rejected is drawn from all lower ones."),
+}
 _MESSAGES = {"list": [{"name": "role", "dtype": "string"}, {"name": "content", "dtype": "string"}]}
 FEATURES: dict[str, dict[str, Any]] = {
     "preference": {
@@ -79,6 +84,7 @@ def render(card: Card) -> str:
         corpora=_corpora(card),
         sft_rating=MIN_RATING,
         chosen_rating=CHOSEN_MIN_RATING,
+        other_rejected=_OTHER_REJECTED[card.config.rejected],
     )
 
 

@@ -89,7 +89,7 @@ def release(
             changed after its release. Nothing is written then.
     """
     texts: list[Row] = sorted(rows.drop_columns(["vector"]).to_pylist(), key=lambda row: row["id"])
-    examples = examples_of(texts, margin=config.margin)
+    examples = examples_of(texts, config)
     dropped = sorted([*dropped_before, *examples.dropped], key=lambda d: (str(d["id"]), d["reason"], str(d["row"])))
     drops = dict(sorted(Counter(row["reason"] for row in dropped).items(), key=lambda item: (-item[1], item[0])))
     if not examples.pairs and not examples.conversations:

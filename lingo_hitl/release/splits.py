@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lingo_hitl.release.preference import plain
+from lingo_hitl.judging.pairs import plain
 
 Group = str
 

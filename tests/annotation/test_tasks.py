@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingo_hitl.annotation.tasks import agent_name, fields_of, record_of, suggestions_of, texts_in, unfit
+from lingo_hitl.annotation.tasks import (
+    QUALITY_TITLES,
+    agent_name,
+    fields_of,
+    record_of,
+    suggestions_of,
+    texts_in,
+    unfit,
+)
 from lingo_hitl.records import seen_texts
 
 AGENT = re.compile(r"^[a-zA-Z0-9-_:\.\/\s]*[a-zA-Z0-9][a-zA-Z0-9-_:\.\/\s]*$")
@@ -39,6 +47,14 @@ def test_a_row_becomes_one_record():
     assert item["metadata"] == {
         "cluster": "별 · 우주", "language": "ko", "source": "s", "model": ["a", "b"], "judge_rating": 2.5, "length": 3,
     }  # fmt: skip
+
+
+def test_a_dialogue_can_be_filtered_by_its_quality():
+    figures = {"catchphrase_overuse": 0.5, "shrinking": None, "copying": 0.0, "speech_level_shift": 1 / 3}
+    row = {**ROW, "task": "dialogue", "persona": "orbit", "messages": [{"role": "user", "content": "왜?"}], **figures}
+    metadata = record_of({**row, "ratings": None, "confidence": None, "speech_level": "해요체"}, {})["metadata"]
+    assert metadata["speech_level"] == "해요체" and metadata["persona"] == "orbit"
+    assert {name: metadata.get(name) for name in QUALITY_TITLES} == {**figures, "speech_level_shift": 0.333}
 
 
 def test_only_texts_that_a_judge_rated_get_a_suggestion():

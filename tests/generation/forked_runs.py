@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+import distilabel.pipeline  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
 from lingo_hitl import cli, pipeline  # noqa: F401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from lingo_hitl.stages import read_dropped, read_rows
 from tests.command_line import lingo_here
-from tests.providers import Provider, gemini_error, gemini_text, openai_text, running
+from tests.providers import Provider, Reply, gemini_error, gemini_text, openai_text, running
 from tests.test_cli import refused
 
 PROJECT = """
@@ -88,7 +89,7 @@ def test_a_judge_that_answers_in_prose_costs_the_row_alone_and_is_recorded(tmp_p
     assert "0 rows      1 dropped" in ran.stdout
     (lost,) = read_dropped(tmp_path / "work", "judge")
     assert lost["reason"] == "no judge could rate it: no rating found"
-    first, second = [prompt for prompt in provider.prompts if "점수" in prompt]
+    first, second = provider.prompts[2:]
     assert "no rating found" in second and "no rating found" not in first
 
 
@@ -96,6 +97,21 @@ def test_an_unknown_persona_is_one_line_and_nobody_is_asked(tmp_path, provider):
     told = refused(generate(project(tmp_path, yaml=PROJECT.replace("[orbit]", "[orbitt]")), provider))
     assert "persona 'orbitt' is not defined" in told and "Did you mean 'orbit'?" in told
     assert provider.prompts == []
+
+
+def test_a_prompt_without_its_placeholder_is_one_line_and_nobody_is_asked(tmp_path, provider):
+    own = tmp_path / "mine" / "ko" / "opening.md"
+    own.parent.mkdir(parents=True)
+    own.write_text("물어라!", encoding="utf-8")
+    project(tmp_path, yaml=PROJECT.replace("target_turns: 1", "target_turns: 1, prompts: mine"))
+    told = refused(generate(tmp_path, provider))
+    assert "mine/ko/opening.md: placeholder {{ question }} is missing" in told
+    assert provider.prompts == []
+    own.write_text("대화를 시작하라: {{ question }}", encoding="utf-8")
+    assert generate(tmp_path, provider).returncode == 0
+    assert provider.prompts[0] == "대화를 시작하라: 별은 왜 빛나나요?"
+    own.write_text("이제 대화를 시작하라: {{ question }}", encoding="utf-8")
+    assert "done before" not in generate(tmp_path, provider).stdout
 
 
 def test_a_model_that_does_not_exist_is_one_line(tmp_path, provider):
@@ -129,6 +145,12 @@ def test_an_env_file_that_cannot_be_read_is_one_line(tmp_path, provider, make, s
     assert ".env: " in told and says in told and "very-secret-key" not in told
 
 
+def test_an_env_file_without_permission_is_one_line(tmp_path, provider):
+    env = project(tmp_path) / ".env"
+    env.touch(mode=0)
+    assert f"{env}: cannot be read (Permission denied)" in refused(generate_in_a_process(tmp_path, provider))
+
+
 def test_an_env_file_of_windows_is_read(tmp_path, provider):
     (project(tmp_path) / ".env").write_bytes(b"\xef\xbb\xbfGEMINI_API_KEY=from-the-file\r\n")
     there = {name: value for name, value in environment(provider).items() if name != "GEMINI_API_KEY"}
@@ -138,7 +160,13 @@ def test_an_env_file_of_windows_is_read(tmp_path, provider):
 
 def test_a_full_disk_stops_the_run_and_what_was_paid_for_is_not_paid_twice(tmp_path, provider):
     seeds = [{"instruction": f"{n}번 별은 왜 빛나나요?", "output": "핵융합이에요. " * 40} for n in range(30)]
-    told = refused(generate_in_a_process(project(tmp_path, *seeds), provider, largest_file=50_000))
+
+    def long(prompt: str) -> Reply:
+        which = re.findall(r"\d+번", prompt)[-1]
+        return gemini_text(f"{'반짝 ' * 600}{which} {'별은 왜 빛나요?' if '대화를 시작하' in prompt else '별이에요.'}")
+
+    provider.reply_to = long
+    told = refused(generate_in_a_process(project(tmp_path, *seeds), provider, largest_file=120_000))
     assert "journal.sqlite: the journal cannot be written" in told and "resumes" in told
     kept, paid = calls_in_journal(tmp_path), len(provider.prompts)
     assert 0 < kept <= paid

@@ -61,6 +61,46 @@ def test_the_seed_answer_is_in_view_for_the_first_answer_only(personas):
     assert row["id"] == content_id("dialogue", seen_texts(row))
 
 
+def test_a_prefix_opens_and_suffixes_close_asked_for_and_made_sure_of(personas):
+    def script(model, messages):
+        told = messages[0]["content"].partition("이번 답은 '")[2].partition("'")[0]
+        return told if told and len(messages) == 4 else numbered(model, messages)
+
+    with serving(script) as server:
+        (row,) = talk(server, personas, persona=["orbit"], use_answer_prefix=True).rows.to_pylist()
+        (english,) = talk(
+            server, personas, [seed("Why?", language="en")], persona=["orbit"], use_answer_prefix=True
+        ).rows.to_pylist()
+        (without,) = talk(server, personas, persona=["clio"], use_answer_prefix=True, turns=1).rows.to_pylist()
+    first, middle, last = contents(row)[1::2]
+    assert first == "오, 좋아요! persona 2."
+    assert {middle, last.removeprefix("persona 6. ")} == {"또 물어보세요.", "하늘을 보세요."}
+    shown = [messages[0]["content"] for messages in server.asked_of("persona")]
+    assert "이번 답은 '오, 좋아요!'라는 말 그대로 시작" in shown[0] and "그대로 끝맺고" in shown[2]
+    assert contents(english)[1::2] == ["Oh, good! persona 2.", *[f"persona {n}. Do ask again." for n in (4, 6)]]
+    assert contents(without)[1] == "persona 2.", "clio has no prefixes"
+
+
+def test_a_catchphrase_is_in_view_until_it_came_up_as_often_as_is_welcome(personas):
+    def script(model, messages):
+        return "별일이네요! 그래요." if (model, len(messages)) == ("persona", 2) else numbered(model, messages)
+
+    with serving(script) as server:
+        talk(server, personas)
+    first, *later = [messages[0]["content"] for messages in server.asked_of("persona")]
+    assert "'별일이네요' 많아야 1번" in first
+    assert all("별일이네요" not in system and "입버릇" not in system for system in later)
+
+
+def test_a_row_in_the_persona_s_words_is_the_first_turn_as_it_is(personas):
+    styled = {**SEED, "output": "별은 대기 덕에 반짝여요!", "original": SEED["output"]}
+    with serving(numbered) as server:
+        (row,) = talk(server, personas, [styled], turns=2).rows.to_pylist()
+        assert [len(messages) for _, messages in server.asked] == [4, 4]
+    assert contents(row) == [SEED["instruction"], styled["output"], "user 4?", "persona 4."]
+    assert row["reference"] == SEED["output"]
+
+
 def test_personas_take_turns_and_english_seeds_get_english_prompts(personas):
     seeds = [seed("Why do stars twinkle?", "Air.", language="en"), seed("Who was Caesar?", language="en")]
     with serving(numbered) as server:

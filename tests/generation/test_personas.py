@@ -10,7 +10,7 @@ ORBIT = """
     role_ko: 천문대에서 일합니다.
     role_en: You work at an observatory.
     speech_level: 해요체
-    answer_prefixes: [음,]
+    answer_prefixes: ["음,"]
     catchphrases: [{ko: 별일이네요, en: How odd, welcome: 1}]
 """
 
@@ -63,7 +63,7 @@ def test_a_phrase_is_korean_alone_or_in_both_languages(personas, tmp_path):
     orbit = load_personas(str(personas))["orbit"]
     assert orbit.prefixes("ko") == ["음,"] and orbit.prefixes("en") == []
     assert orbit.welcome("ko") == {"음,": 1, "별일이네요": 1} and orbit.welcome("en") == {"How odd": 1}
-    wrong = "personas:" + ORBIT.replace("[음,]", "[{ko: 음, welcome: 1}]")
+    wrong = "personas:" + ORBIT.replace('["음,"]', "[{ko: 음, welcome: 1}]")
     assert "unknown key 'answer_prefixes.0.welcome'" in refused(tmp_path / "p.yaml", wrong)
 
 

@@ -54,7 +54,12 @@ def project(folder: Path) -> Path:
             print(json.dumps(row, ensure_ascii=False), file=seeds)
     model = {"model": "gemini/gemini-2.0-flash", "api_key_env": KEYS}
     dialogue = {"user": model, "assistant": {**model, "temperature": 0.15}, "target_turns": 2}
-    content = {"project": "survival", "corpus": [{"path": "seeds.jsonl"}], "generate": {"dialogue": dialogue}}
+    content = {
+        "project": "survival",
+        "corpus": [{"path": "seeds.jsonl"}],
+        "quotas": {key: {"requests_per_minute": 60_000} for key in KEYS},
+        "generate": {"dialogue": dialogue},
+    }
     path = folder / "project.yaml"
     path.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
     return path

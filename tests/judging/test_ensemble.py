@@ -29,7 +29,7 @@ def test_aspects_are_averaged_within_a_judge_and_then_the_judges():
 def test_confidence_counts_doubt_within_and_between_judges():
     judged = combine([Opinion("a", "depth", Verdict(2.0, 1.0)), Opinion("b", "depth", Verdict(3.0, 0.0))])
     assert judged.confidence == pytest.approx(1 - math.sqrt(0.5 + 0.25) / 2)
-    assert combine([Opinion("a", "depth", Verdict(4.0, 0.5, "why"))]) == Judgement(4.0, 0.75, "why")
+    assert combine([Opinion("a", "depth", Verdict(4.0, 0.5, "why"))]) == Judgement(4.0, 0.75, 0.5, rationale="why")
 
 
 def test_a_single_written_rating_has_no_confidence_and_no_rating_is_no_judgement():

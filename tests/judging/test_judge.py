@@ -1,168 +1,306 @@
 """The stage against a scripted judge, a tiny local model, and the packaged one."""
 
 import json
+import random
 
-import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lingo_hitl.config import JudgeConfig
 from lingo_hitl.errors import UserError
-from lingo_hitl.judging.judge import judge
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.session import Session
-from lingo_hitl.records import GENERATED, JUDGED, identified, to_table
-from tests.providers import serving
-
-BASE = {"seed": "s", "source": "songs", "source_id": "1", "language": "ko"}
-PREFERENCE = identified(
-    {**BASE, "task": "preference", "instruction": "별이란?", "completions": ["천체", "돌"], "models": ["a", "b"],
-     "reference": "빛나는 천체"}
-)  # fmt: skip
-INSTRUCTION = identified(
-    {**BASE, "task": "instruction", "instruction": "What is a star?", "output": "A sun.", "models": ["reference"],
-     "language": "en"}
-)  # fmt: skip
-UNANSWERED = identified({**BASE, "task": "instruction", "instruction": "답이 없는 질문", "output": "", "models": ["x"]})
-DIALOGUE = identified(
-    {**BASE, "task": "dialogue", "instruction": "왜?", "reference": "대기 때문", "models": ["p"], "persona": "orbit",
-     "messages": [{"role": "user", "content": "왜?"}, {"role": "assistant", "content": "공기 때문이에요."}]}
-)  # fmt: skip
+from lingo_hitl.records import GENERATED, JUDGED, identified
+from tests.judging.rows import (
+    BASE,
+    DIALOGUE,
+    INSTRUCTION,
+    PREFERENCE,
+    UNANSWERED,
+    WORTH,
+    by_label,
+    fair,
+    fair_in_json,
+    run,
+    shown,
+)
+from tests.providers import running, serving
 
 
-def judged(server, *rows, journal=None, judges=("judge",), **options):
-    table = to_table(rows, GENERATED)
-    config = JudgeConfig(judges=[server.spec(name, name=name) for name in judges], **options)
-    return judge(table, config, session=Session(journal or Journal.in_memory()))
+@pytest.fixture
+def judged(tmp_path):
+    def judged(server, *rows, judges=("judge",), **options):
+        outcome, table = run(rows, [server.spec(name, name=name) for name in judges], tmp_path, **options)
+        return table.to_pylist(), outcome
+
+    return judged
 
 
-def by_label(ratings):
-    return "\n\n".join(f"#### 글 {n}의 평가\n평점: {r}\n근거: 까닭 {n}" for n, r in enumerate(ratings, start=1))
-
-
-def test_ratings_stand_in_the_order_of_the_texts():
-    with serving(lambda model, messages: "평가입니다.\n\n" + by_label([4, 2])) as server:
-        outcome = judged(server, PREFERENCE)
-        ((system, question),) = server.asked_of("judge")
-    (row,) = outcome.rows.to_pylist()
-    assert (row["ratings"], row["rationales"], row["judge"]) == ([4.0, 2.0], ["까닭 1", "까닭 2"], "judge")
-    assert row["confidence"] == [None, None]  # one judge that gives one number
-    assert [outcome.rows.schema.field(n).type for n in JUDGED.names] == [f.type for f in JUDGED]
-    assert "글 2개" in system["content"]
-    assert "지시문: 별이란?" in question["content"] and "<글 1> 천체" in question["content"]
-    assert "빛나는 천체" not in question["content"]  # the reference may be one of the texts
-    assert outcome.report["texts rated"] == 2 and outcome.report["models"]["openai/judge"]["calls"] == 1
-
-
-def test_each_task_is_asked_about_in_its_own_way_and_language():
-    def script(model, messages):
-        text = messages[-1]["content"]
-        return "점수: 3.5\n근거: 대체로" if "대화:" in text else "Rating: 5\nRationale: yes"
-
+@pytest.mark.parametrize("script", [fair, fair_in_json], ids=["in its own words", "in JSON"])
+def test_ratings_stand_in_the_order_of_the_texts_whatever_order_was_shown(judged, script):
+    many = [identified({**PREFERENCE, "instruction": f"{n}번째 별이란?"}) for n in range(12)]
     with serving(script) as server:
-        outcome = judged(server, INSTRUCTION, UNANSWERED, DIALOGUE, aspects=["truthfulness"])
-        asked = ["\n".join(m["content"] for m in messages) for messages in server.asked_of("judge")]
-    assert [row["ratings"] for row in outcome.rows.to_pylist()] == [[5.0], [None], [3.5]]
-    assert [row["judge"] for row in outcome.rows.to_pylist()] == ["judge", None, "judge"]
+        rows, outcome = judged(server, *many)
+        asked = server.asked_of("judge")
+    for row in rows:
+        assert (row["ratings"], row["rationales"], row["judge"]) == (
+            [4.0, 2.0, 3.0],
+            ["까닭 4", "까닭 2", "까닭 3"],
+            "judge",
+        )
+        assert row["confidence"] == row["rating_spread"] == row["disagreement"] == [None] * 3  # one judge, one number
+        ((order,),) = [judgement["orders"] for judgement in row["judgements"]]
+        question = next(m for m in asked if f"지시문: {row['instruction']}\n" in m[1]["content"])
+        assert shown(question) == [row["completions"][n] for n in order]
+    assert len({tuple(shown(messages)) for messages in asked}) > 3
+    assert "글 3개" in asked[0][0]["content"]
+    assert "빛나는 천체" not in asked[0][1]["content"]  # the reference may be one of the texts
+    assert outcome.report["texts rated"] == 36 and outcome.report["models"]["openai/judge"]["calls"] == 12
+
+
+def test_the_order_depends_on_the_row_the_judge_and_the_seed_and_not_on_the_place_of_the_row(judged):
+    rows = [identified({**PREFERENCE, "instruction": str(n)}) for n in range(8)]
+
+    def orders(server, *some, **options):
+        return {row["id"]: row["judgements"][0]["orders"] for row in judged(server, *some, **options)[0]}
+
+    with serving(fair) as server:
+        first = orders(server, *rows)
+        assert orders(server, *rows[::-1]) == first
+        assert orders(server, *rows, seed=1) != first
+        assert orders(server, *rows, judges=("other",)) != first
+
+
+def test_a_judge_that_leans_to_the_first_text_is_evened_out_by_the_swapped_order(judged):
+    def leaning(model, messages):
+        return by_label([WORTH[text] + (n == 0) - (n == 2) for n, text in enumerate(shown(messages))])
+
+    with serving(leaning) as server:
+        ((row,), outcome) = judged(server, PREFERENCE, swap=True)
+        first, second = (shown(messages) for messages in server.asked_of("judge"))
+    assert first == second[::-1]
+    middle = row["completions"].index(first[1])
+    assert row["ratings"] == [4.0, 2.0, 3.0]
+    assert row["disagreement"] == [0.0 if n == middle else 2.0 for n in range(3)]
+    assert row["rating_spread"] == [0.0 if n == middle else 1.0 for n in range(3)]
+    assert row["confidence"] == [1.0 if n == middle else 0.5 for n in range(3)]
+    ((one, two),) = [judgement["orders"] for judgement in row["judgements"]]
+    assert one == two[::-1] and row["judgements"][0]["calls"] == 2
+    assert outcome.report["judges"]["judge"]["mean disagreement"] == 1.333
+
+
+def test_one_text_has_no_second_order(judged):
+    with serving(fair) as server:
+        judged(server, INSTRUCTION, swap=True)
+        assert len(server.asked) == 1
+
+
+def test_each_task_is_asked_about_in_its_own_way_and_language(judged):
+    with serving(fair) as server:
+        rows, _ = judged(server, INSTRUCTION, UNANSWERED, DIALOGUE, aspects=["truthfulness"])
+        asked = sorted("\n".join(m["content"] for m in messages) for messages in server.asked_of("judge"))
+    assert [row["ratings"] for row in rows] == [[5.0], [None], [3.5]]
+    assert [row["judge"] for row in rows] == ["judge", None, "judge"]
+    assert [row["turn_ratings"] for row in rows] == [None, None, None]
     assert len(asked) == 2
     assert "Truthfulness and Hallucination" in asked[0] and "A sun." in asked[0]
     assert "확인된 사실:\n대기 때문" in asked[1] and "assistant: 공기 때문이에요." in asked[1]
 
 
-def test_a_reply_that_cannot_be_read_is_shown_to_the_judge_once_more():
+def test_a_dialogue_is_rated_answer_by_answer_beside_the_whole(judged):
+    with serving(fair) as server:
+        ((row,), _) = judged(server, DIALOGUE, by_turn=True)
+        by_turn = next(m for (m,) in server.asked_of("judge") if "답변을 하나씩" in m["content"])["content"]
+    assert row["ratings"] == [3.5] and row["turn_ratings"] == [4.5, 2.0]
+    assert [(one["aspect"], one["ratings"]) for one in row["judgements"]] == [
+        ("correctness", [3.5]),
+        ("correctness-by-turn", [4.5, 2.0]),
+    ]
+    assert "<질문 2> 정말?\n<답변 2> 네, 그래요." in by_turn and "확인된 사실:\n대기 때문" in by_turn
+
+
+@pytest.mark.parametrize(
+    ("reply", "rating"), [("점수: 4.5", 4.5), ("점수: 10", None), ("점수: 3.7", None), ('{"score": 4.5}', 4.5)]
+)
+def test_scores_are_read_whole_and_checked(judged, reply, rating):
+    with serving(lambda model, messages: reply) as server:
+        rows, _ = judged(server, DIALOGUE)
+    assert [row["ratings"] for row in rows] == ([[rating]] if rating else [])
+
+
+def test_a_reply_that_cannot_be_read_is_shown_to_the_judge_once_more(judged):
     def script(model, messages):
-        return by_label([4, 2]) if len(messages) > 2 else "#### 글 1의 평가\n평점: 5\n\n둘째는 글쎄요."
+        ratings = [WORTH[text] for text in shown(messages)]
+        if len(messages) > 2:
+            return by_label([1] * len(ratings) if model == "judge" else ratings)
+        return f"#### 글 1의 평가\n평점: {ratings[0]}\n\n둘째는 글쎄요."
 
     with serving(script) as server:
-        outcome = judged(server, PREFERENCE)
+        ((row,), outcome) = judged(server, PREFERENCE)
         first, second = server.asked_of("judge")
-    assert outcome.rows.to_pylist()[0]["ratings"] == [5.0, 2.0]  # the first reply's own rating stays
-    assert outcome.report["asked again"] == 1
+    kept = row["completions"].index(shown(first)[0])
+    # The first reply's own rating stays.
+    assert row["ratings"] == [float(WORTH[text]) if n == kept else 1.0 for n, text in enumerate(row["completions"])]
+    assert outcome.report["asked again"] == 1 and row["judgements"][0]["calls"] == 2
     assert second[:2] == first and second[2]["role"] == "assistant"
     assert "Text 2: no rating for text 2" in second[3]["content"]
 
 
-def test_what_no_judge_can_rate_is_dropped_with_the_reason():
+def test_each_judge_s_ratings_reasons_and_cost_are_kept(judged):
+    with serving(fair) as server:
+        ((row,), outcome) = judged(server, PREFERENCE, judges=("one", "two"), aspects=["depth", "honesty"])
+    said = row["judgements"]
+    assert [(one["judge"], one["aspect"]) for one in said] == [
+        ("one", "depth"), ("one", "honesty"), ("two", "depth"), ("two", "honesty")
+    ]  # fmt: skip
+    assert all(one["ratings"] == [4.0, 2.0, 3.0] and one["rationales"][1] == "까닭 2" for one in said)
+    assert all(one["input_tokens"] > 0 and one["output_tokens"] > 0 for one in said)
+    spent = outcome.report["judges"]
+    models = outcome.report["models"]
+    assert {name: counts["input tokens"] for name, counts in spent.items()} == {
+        name: models[f"openai/{name}"]["input_tokens"] for name in ("one", "two")
+    }
+
+
+def test_what_no_judge_can_rate_is_dropped_with_the_reason(judged):
     with serving(lambda model, messages: "둘 다 좋은 글입니다.") as server:
-        outcome = judged(server, PREFERENCE, DIALOGUE, UNANSWERED)
-    assert [row["id"] for row in outcome.rows.to_pylist()] == [UNANSWERED["id"]]
+        rows, outcome = judged(server, PREFERENCE, DIALOGUE, UNANSWERED)
+    assert [row["id"] for row in rows] == [UNANSWERED["id"]]
     assert {row["reason"] for row in outcome.dropped} == {"no judge could rate it: no rating found"}
-    assert json.loads(outcome.dropped[0]["row"])["completions"] == ["천체", "돌"]
+    kept = json.loads(outcome.dropped[0]["row"])
+    assert kept["completions"] == PREFERENCE["completions"] and set(kept) == set(GENERATED.names)
 
 
-def test_a_failing_judge_is_asked_twice_and_named():
-    with serving(lambda model, messages: None if model == "down" else by_label([4, 2])) as server:
-        both = judged(server, PREFERENCE, judges=("judge", "down"))
-        alone = judged(server, PREFERENCE, judges=("down",))
-    assert both.rows.to_pylist()[0]["judge"] == "judge"
-    assert alone.rows.num_rows == 0 and alone.dropped[0]["reason"].startswith("no judge could rate it: ")
+def test_a_judge_that_fails_on_a_row_fails_there_alone(judged):
+    strange = identified({**PREFERENCE, "instruction": "이상한 질문"})
 
-
-def test_several_judges_and_aspects_give_one_rating_with_its_confidence():
     def script(model, messages):
-        depth = "깊이 평가" in messages[1]["content"]
-        return by_label([5, 1] if model == "kind" else [3, 1] if depth else [4, 1])
+        said = messages[1]["content"]
+        return {"down": None, "prose": "모두 훌륭합니다."}.get(
+            model, None if "이상한" in said else fair(model, messages)
+        )
 
     with serving(script) as server:
-        outcome = judged(server, PREFERENCE, judges=("kind", "strict"), aspects=["depth", "honesty"])
-    (row,) = outcome.rows.to_pylist()
-    assert row["ratings"] == [4.25, 1.0] and row["judge"] == "kind + strict"
-    assert row["confidence"] == [pytest.approx(1 - 0.75 / 2), 1.0]
-    assert (
-        row["rationales"][0].splitlines()[0] == "[kind · depth] 까닭 1" and len(row["rationales"][0].splitlines()) == 4
-    )
+        both, _ = judged(server, PREFERENCE, judges=("judge", "down", "prose"))
+        some, outcome = judged(server, PREFERENCE, strange)
+    assert both[0]["judge"] == "judge" and both[0]["ratings"] == [4.0, 2.0, 3.0]
+    faults = {one["judge"]: one["faults"][0] for one in both[0]["judgements"]}
+    assert faults["judge"] is None and faults["prose"] == "no rating found" and faults["down"]
+    assert [row["id"] for row in some] == [PREFERENCE["id"]]
+    (lost,) = outcome.dropped
+    assert lost["id"] == strange["id"] and lost["reason"].startswith("no judge could rate it: ")
+
+
+def test_several_judges_and_aspects_give_one_rating_with_its_spread_and_confidence(judged):
+    def script(model, messages):
+        deep = "깊이 평가" in messages[1]["content"]
+        worth = {"천체": 5 if model == "kind" else 3 if deep else 4, "돌": 1, "불": 1}
+        return by_label([worth[text] for text in shown(messages)])
+
+    with serving(script) as server:
+        ((row,), _) = judged(server, PREFERENCE, judges=("kind", "strict"), aspects=["depth", "honesty"])
+    assert row["ratings"] == [4.25, 1.0, 1.0] and row["judge"] == "kind + strict"
+    assert row["rating_spread"] == [0.75, 0.0, 0.0]
+    assert row["confidence"] == [pytest.approx(1 - 0.75 / 2), 1.0, 1.0]
+    assert row["rationales"][0].splitlines()[0] == "[kind · depth] 까닭 5"
+    assert len(row["rationales"][0].splitlines()) == 4
 
 
 @pytest.mark.parametrize("aspect", ["overall-rating", "helpfulness", "relevance", "depth", "creativity", "honesty",
                                     "truthfulness", "instruction-following"])  # fmt: skip
-def test_every_aspect_has_its_wording_in_both_languages(aspect):
-    with serving(lambda model, messages: by_label([4]) if "평점" in messages[1]["content"] else "Rating: 4") as server:
+def test_every_aspect_has_its_wording_in_both_languages(judged, aspect):
+    with serving(fair) as server:
         korean = {**INSTRUCTION, "language": "ko", "id": "x"}
-        outcome = judged(server, INSTRUCTION, korean, aspects=[aspect])
+        _, outcome = judged(server, INSTRUCTION, korean, aspects=[aspect])
         said = [messages[1]["content"].splitlines()[0] for messages in server.asked_of("judge")]
     assert outcome.report["texts rated"] == 2 and len(set(said)) == 2
 
 
-def test_without_judges_rows_go_on_with_nulls():
-    outcome = judge(to_table([PREFERENCE, DIALOGUE], GENERATED), JudgeConfig(), session=Session.in_memory())
-    rows = outcome.rows.to_pylist()
-    assert [row["ratings"] for row in rows] == [[None, None], [None]]
+@pytest.mark.parametrize("provider", ["gemini", "openai"])
+def test_a_model_that_can_be_is_held_to_a_schema_with_a_place_for_each_text(tmp_path, provider, monkeypatch):
+    monkeypatch.setenv("A_KEY", "k")
+    with running() as server:
+        server.speak = lambda call: fair_in_json(call.model, call.messages)
+        monkeypatch.setenv("GEMINI_API_ENDPOINT", server.url)
+        spec = {"model": "gemini/judge", "api_key_env": ["A_KEY"]} if provider == "gemini" else server.spec("judge")
+        _, table = run([PREFERENCE], [spec], tmp_path)
+        (schema,) = [call.schema for call in server.calls]
+    assert table["ratings"].to_pylist() == [[4.0, 2.0, 3.0]]
+    assert list(schema["required"]) == ["text_1", "text_2", "text_3"]
+    assert set(schema["properties"]["text_2"]["properties"]) == {"rationale", "rating"}
+
+
+def test_without_judges_rows_go_on_with_nulls(tmp_path):
+    outcome, table = run([PREFERENCE, DIALOGUE], [], tmp_path)
+    rows = table.to_pylist()
+    assert [row["ratings"] for row in rows] == [[None] * 3, [None]]
     assert [row["judge"] for row in rows] == [None, None] and outcome.dropped == []
 
 
-def test_a_rerun_asks_nothing(tmp_path):
-    with serving(lambda model, messages: by_label([4, 2])) as server:
-        first = judged(server, PREFERENCE, journal=Journal(tmp_path / "j"))
-        again = judged(server, PREFERENCE, journal=Journal(tmp_path / "j"))
-        assert len(server.asked) == 1
-    assert again.rows.equals(first.rows)
+def test_a_rerun_asks_nothing(tmp_path, judged):
+    with serving(fair) as server:
+        first, _ = judged(server, PREFERENCE, DIALOGUE, journal=Journal(tmp_path / "j"), swap=True)
+        asked = len(server.asked)
+        again, _ = judged(server, PREFERENCE, DIALOGUE, journal=Journal(tmp_path / "j"), swap=True)
+        assert asked == len(server.asked) == 3
+    assert again == first
 
 
-def test_no_rows_are_no_rows():
-    outcome = judge(to_table([], GENERATED), JudgeConfig(judges=["packaged/smollm2-135m"]), session=Session.in_memory())
-    assert outcome.rows.num_rows == 0 and outcome.rows.schema.names == [*GENERATED.names, *JUDGED.names]
-    assert isinstance(outcome.rows, pa.Table)
+def test_no_rows_are_no_rows(tmp_path):
+    _, table = run([], ["packaged/smollm2-135m"], tmp_path)
+    assert table.num_rows == 0 and table.schema.names == [*GENERATED.names, *JUDGED.names]
 
 
-def test_probabilities_of_a_model_that_has_none_are_refused():
+def test_probabilities_of_a_model_that_has_none_are_refused(judged):
     with serving(lambda model, messages: "4") as server:
         with pytest.raises(UserError, match="gives texts, no probabilities"):
             judged(server, PREFERENCE, method="probabilities")
         assert server.asked == []
 
 
+@pytest.fixture(scope="module")
+def careless():
+    """A judge that rates the texts of `worth` in any order, leaves some out, and now and then answers in prose."""
+    worth = {}
+
+    def script(model, messages):
+        chance = random.Random(str(messages))
+        if chance.random() < 0.2:
+            return "글쎄요."
+        parts = [f"글 {n}\n평점: {worth[text]}점" for n, text in enumerate(shown(messages[:2]), start=1)]
+        chance.shuffle(parts)
+        return "\n\n".join(parts[: chance.randint(1, len(parts))])
+
+    with serving(script) as server:
+        yield server, worth
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.booleans(), st.integers(0, 10**6))
+def test_no_rating_lands_on_another_text(careless, tmp_path_factory, ratings, swap, seed):
+    server, worth = careless
+    texts = {f"글월 {n} {rating}": rating for n, rating in enumerate(ratings)}
+    worth |= texts
+    row = {**BASE, "task": "preference", "instruction": "q", "completions": list(texts), "models": ["m"] * len(texts)}
+    folder = tmp_path_factory.mktemp("judge")
+    _, table = run([identified(row)], [server.spec("judge")], folder, swap=swap, seed=seed)
+    for got in table["ratings"].to_pylist():
+        assert all(rating in (None, float(ratings[n])) for n, rating in enumerate(got))
+
+
 @pytest.mark.model
-def test_the_packaged_model_rates_by_its_probabilities():
+def test_the_packaged_model_rates_by_its_probabilities(tmp_path):
     english = {
         **PREFERENCE,
         "language": "en",
         "instruction": "What is a star?",
         "completions": ["A sun.", "x " * 5_000],
     }
-    rows = to_table([PREFERENCE, english, INSTRUCTION, UNANSWERED, DIALOGUE], GENERATED)
-    outcome = judge(rows, JudgeConfig(judges=["packaged/smollm2-135m"]), session=Session.in_memory())
-    ratings = [rating for row in outcome.rows.to_pylist() for rating in row["ratings"]]
-    assert len(ratings) == 7 and ratings[5] is None
+    rows = [PREFERENCE, english, INSTRUCTION, UNANSWERED, DIALOGUE]
+    _, table = run(rows, ["packaged/smollm2-135m"], tmp_path, by_turn=True)
+    content = table.to_pylist()
+    ratings = [rating for row in content for rating in row["ratings"]]
+    assert len(ratings) == 8 and ratings[6] is None
     assert all(1 <= rating <= 5 for rating in ratings if rating is not None)
-    first = outcome.rows.to_pylist()[0]
-    assert all(0 <= confidence <= 1 for confidence in first["confidence"])
-    assert "다음 토큰 확률" in first["rationales"][0] and first["judge"] == "smollm2-135m"
+    assert all(0 <= confidence <= 1 for confidence in content[0]["confidence"])
+    assert "다음 토큰 확률" in content[0]["rationales"][0] and content[0]["judge"] == "smollm2-135m"
+    assert [1 <= rating <= 5 for rating in content[4]["turn_ratings"]] == [True, True]

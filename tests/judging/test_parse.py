@@ -74,11 +74,12 @@ REPLIES = [
     ("Text 2\nRating: 4", [N, 4]),
     ("Text 1\nRating: N/A\nText 2\nRating: 3", [N, 3]),
     ("글 1\n평점: 해당 없음\n글 2\n평점: 3", [N, 3]),
-    ("Text 1\nRating: 9\nText 2\nRating: 3", [N, 3]),
+    ("Text 1\nRating: 9\nText 2\nRating: 3", [N, N]),
     ("Text 1\nRating: 0\nText 2\nRating: 5", [N, 5]),
     ("Text 1\nRating: 45\nText 2\nRating: -3", [N, N]),
-    ("Text 1\nRating: 8/10\nText 2\nRating: 3", [N, 3]),
-    ("글 1: 100점 만점에 80점\n글 2: 3점", [N, 3]),
+    ("Text 1\nRating: 0.5\nText 2\nRating: 3", [N, 3]),
+    ("Text 1\nRating: 8/10\nText 2\nRating: 3", [N, N]),
+    ("글 1: 100점 만점에 80점\n글 2: 3점", [N, N]),
     ("Text 1\nRating: 3-4\nText 2\nRating: 3 to 4", [N, N]),
     ("Text 1\nRating: 80%\nText 2\nRating: 4", [N, 4]),
     ("Text 1\nRating: 4\nRating: 2\nText 2\nRating: 5", [N, 5]),
@@ -109,19 +110,120 @@ REPLIES = [
     ('{"ratings": [4, null]}', [4, N]),
     ('[{"rating": 4, "rationale": "a"}, {"rating": 2}]', [4, 2]),
     ('[{"text": 2, "rating": 4}, {"text": 1, "rating": 2}]', [2, 4]),
-    ('{"Text 1": {"rating": 4, "rationale": "a"}, "Text 2": {"rating": 9}}', [4, N]),
+    ('{"Text 1": {"rating": 4, "rationale": "a"}, "Text 2": {"rating": 9}}', [N, N]),
     ('{"1": 4, "2": 5}', [4, 5]),
     ('{"글 1": {"평점": 4, "근거": "좋다"}, "글 2": {"평점": 3}}', [4, 3]),
     ('{"text": 1, "rating": 4}\n{"text": 2, "rating": 3}', [4, 3]),
     ('{"annotations": [{"id": 1, "score": 4}, {"id": 2, "score": 1}]}', [4, 1]),
     ("[4, 2]", [4, 2]),
     ('[{"rating": 4}]', [N, N]),
+    ('{"ratings": [{"text": 1, "rationale": "a", "rating": 4}, {"text": 2, "rationale": "b", "rating": 2}]}', [4, 2]),
+    ('{"ratings": [{"text": 1, "rating": 4, "rationale": "a"}, {"text": 2, "rat', [4, N]),
+    ('{"ratings": [{"rating": 4}, {"rating": 2}, {"rat', [4, 2]),
+    ('{"ratings": {"text1": 4, "text2": 2}}', [4, 2]),
+    ('{"evaluation": {"Text 1": {"score": 4}, "Text 2": {"score": "2/5"}}}', [4, 2]),
+    ('{"rating_1": 4, "rationale_1": "a", "rating_2": 3, "rationale_2": "b"}', [4, 3]),
+    ('{"text_1_rating": 4, "text_2_rating": 3}', [4, 3]),
+    ('{"평점1": "네 점", "평점2": "2점"}', [4, 2]),
+    ('{"ratings": [4, 2,],}', [4, 2]),
+    ('[{"index": 0, "rating": 4}, {"index": 1, "rating": 2}]', [N, N]),
+    ('{"ratings": [8, 4]}', [N, N]),
+    ('{"text": "Text 1", "rating": 5, "rationale": "better than {Text 2}"}\n{"text": "Text 2", "rating": 3}', [5, 3]),
+    # what was thought before
+    ("<think>Text 1: 1\nText 2: 5? No, the other way round.</think>\nText 1: 5\nText 2: 1", [5, 1]),
+    ("<think>\nText 1: 4\nText 2: 3\nLet me think about that ag", [N, N]),
+    ('<thinking>{"ratings": [1, 1]}</thinking>{"ratings": [4, 2]}', [4, 2]),
+    # tables
+    ("| Text | Rating | Rationale |\n|---|---|---|\n| 1 | 4 | right |\n| 2 | 2 | wrong, 5 errors |", [4, 2]),
+    (
+        "평가 결과입니다.\n\n| 글 | 평점 | 근거 |\n|:--:|:--:|---|\n| 글 2 | 2점 | 짧다 |\n| 글 1 | **4점** | 좋다 |",
+        [4, 2],
+    ),
+    ("| | Text 1 | Text 2 |\n|---|---|---|\n| Rating | 4 | 3 |\n| Rationale | good | fair |", [4, 3]),
+    ("| 번호 | 점수 (10점 만점) |\n|---|---|\n| 1 | 4 |\n| 2 | 5 |", [N, N]),
+    ("| Text | Depth | Rating |\n|---|---|---|\n| 1 | 5 | 4 |\n| 2 | 1 | 2 |", [4, 2]),
+    ("| Text | Rating | Score |\n|---|---|---|\n| 1 | 5 | 4 |\n| 2 | 1 | 2 |", [N, N]),
+    ("| Text | Rating |\n|---|---|\n| 1 | 4 |\n| 1 | 3 |\n| 2 | 2 |", [N, 2]),
+    # numbers in words, in circles, as keys of a telephone, as stars
+    ("글 1: 네 점\n글 2: 두 점입니다.", [4, 2]),
+    ("글 1\n평점: 다섯\n근거: 좋다\n글 2\n평점: 삼점\n근거: 보통", [5, 3]),
+    ("글 1\n평점: 네, 좋은 글입니다.\n글 2\n평점: 이점이 많은 글입니다.", [N, N]),
+    ("① 4점\n② 2점", [4, 2]),
+    ("글 ①의 평가\n평점: ④\n글 ②의 평가\n평점: ②", [4, 2]),
+    ("Text 1: 4️⃣\nText 2: 2️⃣", [4, 2]),
+    ("Text 1: ⭐️⭐️⭐️⭐️\nText 2: ⭐️⭐️", [4, 2]),
+    ("글 1\n평점: ★★★½\n글 2\n평점: 🌟🌟", [3.5, 2]),
+    ("Text 1\nRating: four out of five\nText 2\nRating: three", [4, 3]),
+    # another scale
+    ("Text 1\nRating: four out of ten\nText 2\nRating: 3", [N, N]),
+    ("10점 만점으로 평가하겠습니다.\n\n글 1: 4점\n글 2: 5점", [N, N]),
+    ("On a scale of 1 to 10:\nText 1: 4\nText 2: 5", [N, N]),
+    ("Text 1\nRating (1-10): 4\nText 2\nRating (1-10): 3", [N, N]),
+    ("글 1: 4점 (10점 만점)\n글 2: 5점 (10점 만점)", [N, N]),
+    ("글 1: 4점(5점 만점)\n글 2: 3점(5점 만점)", [4, 3]),
+    ("글 1: 7점\n글 2: 4점", [N, N]),
+    ("글 1: 4점\n근거: 열 명 중 9 out of 10이 동의한다\n글 2: 3점", [4, 3]),
+    # a text named in another's rationale, also where a line begins
+    (
+        "#### Output for Text 1\nRating: 4\nRationale: right.\n\n#### Output for Text 2\nRationale: worse than\nText 1: which is right.\nRating: 2",
+        [4, 2],
+    ),
+    (
+        "#### Output for Text 1\nRationale: right.\n\n#### Output for Text 2\nRationale: worse than\nText 1: which is right.\nRating: 2",
+        [N, N],
+    ),
+    (
+        "### 글 1의 평가\n평점: 4\n근거: 글 2: 별은 별이다, 보다 낫다.\n\n### 글 2의 평가\n평점: 2\n근거: 글 1 참고",
+        [4, 2],
+    ),
+    (
+        "**Text 1** - good\n**Text 2** - poor\n\n#### Output for Text 1\nRating: 4\n#### Output for Text 2\nRating: 2",
+        [4, 2],
+    ),
+    ("**Text 1** - 4\n**Text 2** - poor\n\n#### Output for Text 1\nRating: 4", [4, N]),
+    ("Text 1: 4\nText 2: 2\n\nAfter another look:\n**Text 1**: 3\n**Text 2**: 2", [N, 2]),
+    # the form that was asked for, only repeated
+    (
+        "#### 글 1의 평가\n평점: [1부터 5까지의 정수]\n근거: [짧은 문장]\n\n#### 글 2의 평가\n평점: [1부터 5까지의 정수]\n근거: [짧은 문장]",
+        [N, N],
+    ),
+    (
+        "#### Output for Text 1\nRating: [Rating for text 1]\n\n#### Output for Text 2\nRating: [Rating for text 2]",
+        [N, N],
+    ),
+    # other clothes
+    ("Text 1\r\nRating: 4\r\n\r\nText 2\r\nRating: 2\r\n", [4, 2]),
+    (
+        "<text_1>\n<rating>4</rating>\n<rationale>a</rationale>\n</text_1>\n<text_2>\n<rating>2</rating>\n</text_2>",
+        [4, 2],
+    ),
+    ("Text\u00a01:\u00a04\nText\u200b2: 2", [4, 2]),
+    ("Text One: 4\nText Two: 2", [4, 2]),
+    ("응답 A: 4점\n응답 B: 2점", [4, 2]),
+    ("첫째 글: 4점\n둘째 글: 2점", [4, 2]),
+    ("글 1의 점수는 4점입니다.\n글 2의 점수는 2점입니다.", [4, 2]),
+    ("Rating: 4\nOverall rating: 3", [N, N]),
+    ("Text 1\nRating: 4+\nText 2\nRating: 3 or 4", [N, N]),
+    ("1위: 글 2\n2위: 글 1", [N, N]),
+    ("죄송하지만 이 글들은 평가할 수 없습니다.", [N, N]),
+    ("글 1과 글 2는 모두 4점입니다.", [N, N]),
+    # in sentences
+    ("글 1은 4점, 글 2는 2점입니다.", [4, 2]),
+    ("Text 1: 4, Text 2: 3", [4, 3]),
+    ("Text 2 gets a 3 while Text 1 deserves 5/5.", [N, N]),
+    ("Rating for Text 1 is 4.\nRating for Text 2 is 2.", [4, 2]),
+    ("I compared Text 1: 4 strong points, Text 2: 1 strong point.", [N, N]),
+    ("글 1은 4점이고 글 2는 3점에서 4점 사이입니다.", [N, N]),
+    ("4, 2", [N, N]),
 ]
 
 SINGLE = [
     ("4", 4), ("4점", 4), ("4점입니다.", 4), ("4/5", 4), ("３점", 3), ("★★★☆☆", 3), ("5점 만점에 3점", 3), ("Rating: 4\nRationale: ok", 4),
     ("평점: 3.5\n근거: 좋다", 3.5), ("점수 : 4", 4), ("The answer is right. Rating: 4", 4), ("Rating: 4\n\nOverall rating: 4", 4),
     ("Rating: 4\nRating: 3", N), ("Text 1: 4", 4), ("4\nBecause it is right.", 4), ("4 reasons", N), ('{"rating": 4, "rationale": "a"}', 4),
+    ("1번 답변: 맞다\n2번 답변: 틀리다\n점수: 3.5\n근거: 대체로", 3.5), ("사실성: 5\n평점: 4\n총점: 4.5", 4.5), ("Rating: 3\nFinal score: 4", 4),
+    ("점수: 4.5/5점", 4.5), ("점수: 네 점", 4), ("점수: 10", N), ("1-10점 기준\n점수: 4", N), ('{"score": 4.5}', 4.5), ('{"score": 10}', N),
+    ("<think>점수: 1</think>\n점수: 4", 4), ("| Score | 4 |\n|---|---|\n| Reason | ok |", 4), ("죄송합니다, 점수를 매길 수 없습니다.", N),
     ("I would give 4", N), ("1~5점 중 선택", N), ("Rating: 4.5/5", 4.5), ("평점: 4, 3", N), ("Score: **3** (good)", 3),
 ]  # fmt: skip
 
@@ -182,18 +284,84 @@ def test_labelled_replies_are_read_whole_in_any_order_and_around_any_prose(data,
     assert [v.rating for v in verdicts] == ratings
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(values, min_size=2, max_size=4), heads, st.data())
-def test_a_lost_part_never_moves_a_rating(ratings, head, data):
-    """Whatever lines go missing, a text has its own rating or none."""
-    label, key, reason = head
-    lines = [
-        line for i, r in enumerate(ratings, start=1) for line in (label.format(i), f"{key}{r}", f"{reason}because")
+def _table(ratings, reasons):
+    return [
+        "| Text | Rating | Rationale |",
+        "|---|---|---|",
+        *(f"| {i} | {r} | {w} |" for i, r, w in _numbered(ratings, reasons)),
     ]
-    gone = data.draw(st.sets(st.sampled_from([n for n in range(len(lines)) if n % 3])))
-    left = [line for n, line in enumerate(lines) if n not in gone]
-    got = [v.rating for v in parse_ratings("\n".join(left), len(ratings))]
+
+
+def _columns(ratings, reasons):
+    names = " | ".join(f"글 {i}" for i, *_ in _numbered(ratings, reasons))
+    return [
+        f"| | {names} |",
+        "|---" * (len(ratings) + 1) + "|",
+        f"| 평점 | {' | '.join(map(str, ratings))} |",
+        f"| 근거 | {' | '.join(reasons)} |",
+    ]
+
+
+def _numbered(ratings, reasons):
+    return [(i, r, w) for i, (r, w) in enumerate(zip(ratings, reasons, strict=True), start=1)]
+
+
+def _lines(form):
+    return lambda ratings, reasons: [
+        line for i, r, w in _numbered(ratings, reasons) for line in form.format(i=i, r=r, w=w).split("\n")
+    ]
+
+
+FORMS = [
+    _lines("#### Output for Text {i}\nRating: {r}\nRationale: {w}\n"),
+    _lines("#### 글 {i}의 평가\n평점: {r}\n근거: {w}\n"),
+    _lines("**글 {i}**\n- 근거: {w}\n- 평점: {r}점"),
+    _lines("{i}번 답변: {r}점\n{w}"),
+    _lines("[Text {i}] Rating: {r}/5 - {w}"),
+    _lines("글 {i}은 {r}점입니다. {w}"),
+    _lines("{i}. {r} - {w}"),
+    _lines("Rating: {r}\nRationale: {w}\n"),
+    _lines("<text_{i}>\n<rationale>{w}</rationale>\n<rating>{r}</rating>\n</text_{i}>"),
+    _lines('{{"text": {i}, "rationale": "{w}", "rating": {r}}}'),
+    _table,
+    _columns,
+    lambda ratings, reasons: [", ".join(f"Text {i}: {r}" for i, r, _ in _numbered(ratings, reasons))],
+    lambda ratings, reasons: json.dumps({"ratings": ratings, "rationales": reasons}, indent=1).split("\n"),
+    lambda ratings, reasons: json.dumps(
+        [{"text": i, "rating": r, "rationale": w} for i, r, w in _numbered(ratings, reasons)], indent=1
+    ).split("\n"),
+]
+forms = st.sampled_from(FORMS)
+reasons = st.sampled_from(
+    ["because", "정확합니다.", "Text 2 is better.", "글 1보다 낫다: 사실과 맞다", "4 errors of 10 sentences", "Text 1: fine", "rating: see above", "5점은 과하다"]
+)  # fmt: skip
+rated = st.lists(st.tuples(values, reasons), min_size=2, max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rated, forms, prose)
+def test_whatever_the_form_a_rating_is_read_right_or_not_at_all(given_ratings, form, before):
+    ratings, why = [r for r, _ in given_ratings], [w for _, w in given_ratings]
+    got = [v.rating for v in parse_ratings("\n".join([before, *form(ratings, why)]), len(ratings))]
     assert all(rating in (None, ratings[i]) for i, rating in enumerate(got))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_read_whole(form):
+    assert [v.rating for v in parse_ratings("\n".join(form([4, 2, 5], ["because"] * 3)), 3)] == [4, 2, 5]
+
+
+@settings(max_examples=300, deadline=None)
+@given(rated, forms, st.data())
+def test_a_lost_part_never_moves_a_rating(given_ratings, form, data):
+    """A reply that lost its beginning, its end or a line in the middle: a text has its own rating or none."""
+    ratings, why = [r for r, _ in given_ratings], ["because"] * len(given_ratings)
+    lines = form(ratings, why)
+    first, gone, last = (data.draw(st.integers(0, len(lines))) for _ in range(3))
+    left = [line for n, line in enumerate(lines) if n != gone]
+    left = left[data.draw(st.sampled_from([0, first])) : data.draw(st.sampled_from([len(left), last]))]
+    got = [v.rating for v in parse_ratings("\n".join(left), len(ratings))]
+    assert all(rating in (None, ratings[i]) for i, rating in enumerate(got)), got
 
 
 @settings(max_examples=200, deadline=None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.providers.brain import speak
@@ -29,9 +30,14 @@ def main(options: list[str]) -> None:
     parser.add_argument("--refused", nargs="+", default=[], help="keys that get a 403")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, help="a file to which every call is appended")
+    parser.add_argument("--bodies", type=Path, help="a file to which what every call sent is appended")
     given = parser.parse_args(options)
     kinds = tuple(given.kinds or (kind for kind in PASSING if kind != "stall"))
-    with given.log.open("a", encoding="utf-8", buffering=1 << 16) if given.log else sys.stderr as log:
+    with ExitStack() as files:
+        log, bodies = (
+            files.enter_context(path.open("a", encoding="utf-8", buffering=1 << 16)) if path else None
+            for path in (given.log, given.bodies)
+        )
         provider = Provider(
             speak=speak,
             quotas=Quotas(
@@ -40,7 +46,8 @@ def main(options: list[str]) -> None:
             faults=Faults.spread(given.faults, kinds, given.seed),
             latency=Latency(*given.latency, *given.stragglers),
             bad_keys={key: gemini_error(403, "PERMISSION_DENIED", "not yours") for key in given.refused},
-            out=log if given.log else None,
+            out=log,
+            bodies_out=bodies,
             remember=False,
         )
         with running(provider, given.port):

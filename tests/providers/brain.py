@@ -91,7 +91,7 @@ def speak(call: Call) -> str:
             return _made(_QUESTIONS[language], language, chance)
         question = prompt.rpartition("\n\n")[2].strip().rstrip("?？ ")
         return f"{chance.choice(_LEADS[language])} {question}, {_detail(language, chance)}?"
-    return " ".join(_made(_SENTENCES[language], language, chance) for _ in range(chance.randint(2, 4)))
+    return " ".join(_made(_SENTENCES[language], language, chance) for _ in range(chance.randint(3, 4)))
 
 
 def _begins(package: str, language: str, name: str) -> str:

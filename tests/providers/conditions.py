@@ -76,10 +76,10 @@ class Limit:
 
 @dataclass
 class Quotas:
-    """What each key may ask: requests and tokens in any minute, requests in a day. None: no limit.
+    """What each key may ask: requests and tokens of prompts in any minute, requests in a day. None: no limit.
 
     `scale` makes time pass that much faster: at 20 a "minute" is 3 seconds. A refused request counts for
-    nothing; the tokens of a reply count from the moment it is given.
+    nothing.
     """
 
     requests_per_minute: int | None = None
@@ -111,11 +111,7 @@ class Quotas:
         if self.tokens_per_minute is not None and spent and used + tokens > self.tokens_per_minute:
             return Limit("GenerateContentInputTokensPerModelPerMinute", spent[0][0] + minute - now)
         requests.append(now)
-        self.spend(key, now, tokens)
+        if self.tokens_per_minute is not None:
+            spent.append((now, tokens))
         self._today[key] += 1
         return None
-
-    def spend(self, key: str, now: float, tokens: int) -> None:
-        """Count tokens that a reply had."""
-        if self.tokens_per_minute is not None:
-            self._tokens.setdefault(key, deque()).append((now, tokens))

@@ -31,10 +31,12 @@ class Response:
     content_type: str
     body: bytes
     how: How = "whole"
+    retry_after: float | None = None  # seconds
 
     def bytes(self) -> bytes:
+        later = "" if self.retry_after is None else f"Retry-After: {self.retry_after:.3f}\r\n"
         head = (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{later}"
             f"Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n\r\n"
         )
         return head.encode() + self.body

@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import IO, Any
 
@@ -49,6 +49,7 @@ class Provider:
         faults, latency: as named.
         out: where each call is written down as it arrives and as its reply is sent, one JSON list a line:
             ["arrived", number, seconds, key, digest], ["sent", number, seconds, status, fault].
+        bodies_out: where the body of each call is written down, one JSON object a line.
         remember: keep every call in `calls`; without it memory does not grow.
     """
 
@@ -62,6 +63,7 @@ class Provider:
     faults: Faults = field(default_factory=Faults)
     latency: Latency = field(default_factory=Latency)
     out: IO[str] | None = None
+    bodies_out: IO[str] | None = None
     remember: bool = True
     calls: list[Call] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
@@ -116,6 +118,8 @@ class Provider:
             self.changed.notify_all()
         digest = call.digest
         self._write("arrived", call.number, call.arrived, call.key, digest)
+        if self.bodies_out is not None:
+            self.bodies_out.write(json.dumps(call.body) + "\n")
         fault, chance = self.faults.meet(digest)
         refusal = self._refusal(call)
         if refusal is None:
@@ -124,7 +128,7 @@ class Provider:
                 await asyncio.sleep(wait)
             response = self._response(call, fault, chance)
         else:
-            response = _as_response(refusal)
+            response = refusal
         call.status = response.status
 
         def sent() -> None:
@@ -136,25 +140,27 @@ class Provider:
 
         return response, sent
 
-    def _refusal(self, call: Call) -> Reply | None:
+    def _refusal(self, call: Call) -> Response | None:
         """What is said at once: a key that is not good, or a quota that is used up."""
         if call.key in self.bad_keys:
-            return self.bad_keys[call.key]
+            return _as_response(self.bad_keys[call.key])
         if self.quotas is None:
             return None
         limit = self.quotas.admit(call.key, call.arrived, _tokens_in(call))
         if limit is None:
             return None
         call.fault = limit.quota
-        return over_limit(call, limit.seconds, limit.quota)
+        return _over_limit(call, limit.seconds, limit.quota)
 
     def _response(self, call: Call, fault: Fault | None, chance: Random) -> Response:
         reply = self.planned.popleft() if self.planned else self.reply_to(call.prompt)
         if reply is not None:
             return _as_response(reply)
         call.fault = fault
-        if fault in ("429", "500", "502", "503"):
-            return _as_response(self._failure(call, fault))
+        if fault == "429":
+            return _over_limit(call, 2 / (self.quotas.scale if self.quotas else 20))
+        if fault in ("500", "502", "503"):
+            return _as_response(_failure(call, fault))
         if fault in ("safety", "blocked", "empty"):
             return _as_response(_withheld(call, fault))
         said = self.speak(call)
@@ -163,8 +169,6 @@ class Provider:
         finish = "max_tokens" if fault == "max_tokens" or wire.tokens_of(said) > call.longest else "stop"
         call.said = said[: max(1, len(said) // 2)] if fault == "max_tokens" else said
         whole = _as_response(_text(call, call.said, finish))
-        if self.quotas is not None:
-            self.quotas.spend(call.key, time.monotonic(), wire.tokens_of(call.said))
         if fault == "truncated":
             call.said = None
             return Response(200, whole.content_type, whole.body[: len(whole.body) // 2])
@@ -173,24 +177,23 @@ class Provider:
             return Response(200, whole.content_type, whole.body, _BREAKS[fault])  # type: ignore[arg-type]
         return whole
 
-    def _failure(self, call: Call, fault: str) -> Reply:
-        if fault == "429":
-            return over_limit(call, 2 / (self.quotas.scale if self.quotas else 20))
-        if fault == "502":
-            return 502, _PAGE
-        code, status = (500, "INTERNAL") if fault == "500" else (503, "UNAVAILABLE")
-        return wire.gemini_error(code, status, "oops") if call.gemini else wire.openai_error(code, "oops")
-
     def _write(self, *values: object) -> None:
         if self.out is not None:
             self.out.write(json.dumps(values) + "\n")
 
 
-def over_limit(call: Call, seconds: float, quota: str = "GenerateRequestsPerMinutePerProjectPerModel") -> Reply:
-    """A 429 in the protocol of the call."""
+def _over_limit(call: Call, seconds: float, quota: str = "GenerateRequestsPerMinutePerProjectPerModel") -> Response:
     if call.gemini:
-        return wire.over_limit(seconds, quota)
-    return wire.openai_error(429, f"Rate limit reached. Please try again in {seconds:.3f}s.", "rate_limit_error")
+        return _as_response(wire.over_limit(seconds, quota))
+    reply = wire.openai_error(429, f"Rate limit reached. Please try again in {seconds:.3f}s.", "rate_limit_error")
+    return replace(_as_response(reply), retry_after=seconds)
+
+
+def _failure(call: Call, fault: str) -> Reply:
+    if fault == "502":
+        return 502, _PAGE
+    code, status = (500, "INTERNAL") if fault == "500" else (503, "UNAVAILABLE")
+    return wire.gemini_error(code, status, "oops") if call.gemini else wire.openai_error(code, "oops")
 
 
 def _text(call: Call, text: str, finish: str) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -38,7 +39,7 @@ class Call:
         """The last message."""
         return self.messages[-1]["content"]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """16 hex digits that stand for what was asked of which model, and how."""
         asked = [self.model, self.messages, self.body.get("generationConfig"), self.body.get("temperature")]

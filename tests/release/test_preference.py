@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingo_hitl.config import Pairing
+from lingo_hitl.judging.pairs import SAME_TEXT, TIE, plain
 from lingo_hitl.records import identified
-from lingo_hitl.release.preference import NO_VERDICT, SAME_TEXT, TIE, pair_of, plain
+from lingo_hitl.release.preference import NO_VERDICT, pair_of
 from tests.release.rows import pair
 
 CAFE = unicodedata.normalize("NFD", "카페")
 
 
-def made(row, margin=0.5):
-    return pair_of(row, margin)
+def made(row, margin=0.5, rejected="worst"):
+    return pair_of(row, Pairing(margin=margin, rejected=rejected))
 
 
 def test_best_and_worst_by_people():
@@ -73,15 +75,16 @@ def test_a_text_that_people_left_out_is_not_the_worst():
     ),
     st.sampled_from([0.1, 0.5, 2.0]),
     st.booleans(),
+    st.sampled_from(["worst", "second", "random"]),
 )
-def test_whatever_people_said_a_pair_is_a_pair(answers, margin, ranked):
+def test_whatever_people_said_a_pair_is_a_pair(answers, margin, ranked, rejected):
     row = identified(
         {
             **pair("q", [(text, rating) for text, rating, _ in answers]),
             "preferred": [share for *_, share in answers] if ranked else None,
         }
     )
-    found = made(row, margin)
+    found = made(row, margin, rejected)
     if isinstance(found, str):
         return
     chosen, rejected = found["chosen"][0]["content"], found["rejected"][0]["content"]

@@ -51,7 +51,7 @@ def test_every_row_is_released_or_told(tmp_path):
     examples = [row for split in lines(tmp_path / "r", "sft").values() for row in split]
     assert len(pairs) == 8 and len(examples) == 8 + 6 + 1
     reasons = pq.read_table(tmp_path / "r" / "dropped.parquet")["reason"].to_pylist()
-    assert sorted(reasons) == ["a tie: people found the best and the worst completion equally good", "nobody answered"]
+    assert sorted(reasons) == ["a tie: chosen and rejected were found equally good", "nobody answered"]
     assert {row["id"] for row in pairs + examples}.isdisjoint(pq.read_table(tmp_path / "r" / "dropped.parquet")["id"])
     assert verify(tmp_path / "r") == []
     assert not [path for path in tmp_path.iterdir() if path.name != "r"]

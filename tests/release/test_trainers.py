@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lingo_hitl.config import Pairing
 from lingo_hitl.release.examples import examples_of
 from lingo_hitl.release.trainers import LOW, NO_ANSWER, NO_TEXT, UNRATED, example_of
 from tests.release.rows import conversation, instruction, pair
@@ -36,7 +37,7 @@ def test_no_example(row, reason):
 
 
 def test_the_chosen_side_of_a_pair_is_an_example_only_where_it_is_good():
-    made = examples_of([pair("q", {"good": 4, "bad": 1}), pair("r", {"poor": 2, "worse": 1})], margin=0.5)
+    made = examples_of([pair("q", {"good": 4, "bad": 1}), pair("r", {"poor": 2, "worse": 1})], Pairing())
     assert len(made.pairs) == 2
     assert [texts(example) for example in made.conversations] == [["q", "good"]]
 
@@ -44,6 +45,6 @@ def test_the_chosen_side_of_a_pair_is_an_example_only_where_it_is_good():
 def test_the_same_conversation_is_released_once_and_under_the_row_that_was_validated_for_it():
     own = instruction("q", "good")
     for rows in ([own, pair("q", {"good": 5, "bad": 1})], [pair("q", {"good": 5, "bad": 1}), own]):
-        made = examples_of(rows, margin=0.5)
+        made = examples_of(rows, Pairing())
         assert [example["id"] for example in made.conversations] == [own["id"]]
         assert not made.dropped

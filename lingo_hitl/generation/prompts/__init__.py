@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.errors import UserError, nearest
+from lingo_hitl.stages import file_sha256
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -54,6 +55,12 @@ def check_prompts(folder: str, package: str, *, key: str) -> None:
         if name not in shipped:
             raise UserError(f"{file}: there is no such prompt.{nearest(name, shipped)} Known: {', '.join(shipped)}.")
         _check(file, _read(files(package), name), name)
+
+
+def prompt_hashes(folder: str | None) -> dict[str, str]:
+    """SHA-256 of each prompt in a user's folder, by its name there; none where there is no folder."""
+    files = sorted(Path(folder).glob("**/*.md")) if folder else []
+    return {f"prompt {file.relative_to(str(folder)).as_posix()}": file_sha256(file) for file in files}
 
 
 def _check(file: Path, shipped: str, name: str) -> None:

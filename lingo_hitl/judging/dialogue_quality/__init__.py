@@ -1,0 +1,1 @@
+"""What dialogues by language models fail in, as figures: see `measure` and docs/dialogue_quality.md."""
