@@ -100,6 +100,16 @@ class Run:
     stage: str
 
 
+@dataclass(frozen=True)
+class Means:
+    """Means over `replies` completions of a model."""
+
+    replies: int
+    input_tokens: float
+    output_tokens: float
+    seconds: float
+
+
 def completion_key(model: str, messages: Sequence[Message], parameters: Mapping[str, Any], sample: int) -> bytes:
     """32 bytes that stand for one question to one model; `sample` numbers the answers to the same question."""
     asked = [model, [[m["role"], m["content"]] for m in messages], dict(parameters), sample]
@@ -219,6 +229,18 @@ class Journal:
             counts = Counter(dict(self._db.execute(asked, (variable, model, since)).fetchall()))
             counts.update({hour: n for (v, m, hour), n in self._requests.items() if (v, m) == (variable, model)})
             return dict(counts)
+
+    def means(self) -> dict[str, Means]:
+        """What a completion with a text took and had in the mean, by model."""
+        with self._lock:
+            try:
+                rows = self._db.execute(
+                    "SELECT model, count(*), avg(input_tokens), avg(output_tokens), avg(seconds) FROM completions "
+                    "WHERE text IS NOT NULL GROUP BY model"
+                ).fetchall()
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+            return {model: Means(*means) for model, *means in rows}
 
     def spent(self) -> dict[str, float]:
         """What was paid for completions, by currency.
