@@ -76,8 +76,8 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             ),
             "workdir": (expanded(workdir) if workdir else folder / expanded(project.workdir)).resolve(),
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
-            "budget": _with_prices(project.budget, folder),
             "generate": _with_own_files(project.generate, folder),
+            "budget": _with_prices(project.budget, folder),
         }
     )
 
