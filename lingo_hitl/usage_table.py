@@ -40,13 +40,16 @@ def print_usage(report: Mapping[str, Any], *, indent: int = 0) -> None:
     table = columns("", *(f"{currency} {_COUNTS[name]}".strip() if name == "cost" else _COUNTS[name] for name in names))
     for title, counts in [*models.items(), *((f"key {variable}", counts) for variable, counts in keys.items())]:
         table.add_row(title, *(_shown(name, counts.get(name, 0)) for name in names))
-    wide(Padding(table, (0, 0, 0, indent)))
+    wide(Padding(table, (0, 0, 0, indent), expand=False))
 
 
 def print_estimate(stage: str, estimate: Estimate) -> None:
     """What a stage will ask, and what that rests on."""
     if not estimate.models:
         print(f"{stage}: no model is asked over a network, nothing is paid.")
+        return
+    if not any(one.calls for one in estimate.models):
+        print(f"{stage}: nothing is left to ask: the journal has what all {estimate.rows:,} rows need.")
         return
     print(f"{stage}: about {estimate.rows_left:,.0f} of {estimate.rows:,} rows ask for what the journal does not have")
     currency = estimate.currency
@@ -70,12 +73,8 @@ def _notes(estimate: Estimate) -> list[str]:
         lines.append(f"Taken from {estimate.measured} rows whose replies are in the journal.")
     else:
         assumed = [one.model for one in estimate.models if one.lengths == "assumed"]
-        how = (
-            f" {', '.join(assumed)}: taken as half of max_new_tokens."
-            if assumed
-            else " As long as those in the journal."
-        )
-        lines.append(f"Taken from made-up replies.{how} `--sample 5` asks for 5 rows first, and measures.")
+        how = f"half of max_new_tokens for {', '.join(assumed)}" if assumed else "as long as those in the journal"
+        lines.append(f"Taken from made-up replies, {how}. `--sample 5` asks for 5 rows first, and measures.")
     if unknown := [one.model for one in estimate.models if one.cost is None]:
         lines.append(f"No price is known of {', '.join(unknown)}: write it into a file that budget.prices names.")
     if estimate.max_cost is not None:
@@ -90,7 +89,7 @@ def _notes(estimate: Estimate) -> list[str]:
 
 def columns(*titles: str) -> Table:
     """An empty table of names and, to the right, numbers."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for place, column in enumerate(titles):
         table.add_column(column, justify="right" if place > 0 and column != "bound by" else "left", no_wrap=place > 0)
     return table

@@ -11,6 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.config import BudgetConfig, LLMSpec, Quota
@@ -32,7 +33,6 @@ ASSUMED_SECONDS = 2.0
 """That a call takes, likewise."""
 ENOUGH = 3
 """Replies from which a mean is taken."""
-_SYLLABLES = ("ba", "de", "gi", "ko", "lu", "ma", "ne", "po", "ri", "su", "ta", "vo")
 
 
 @dataclass
@@ -167,8 +167,11 @@ def _text(key: bytes, size: int) -> str:
     """Words that no other text has, as a question: what a user asks may not be anything else."""
     drawn = random.Random(key)
     words: list[str] = []
-    while sum(map(len, words)) + len(words) < size - 1 or len(words) < 3:
-        words.append("".join(drawn.choices(_SYLLABLES, k=drawn.randint(2, 4))))
+    length = 0
+    while length < size - 1 or len(words) < 3:
+        # Letters, and not syllables of a small set: two texts of those would pass for copies of each other.
+        words.append("".join(drawn.choices(ascii_lowercase, k=drawn.randint(3, 9))))
+        length += len(words[-1]) + 1
     return f"{' '.join(words)}?"
 
 
