@@ -167,14 +167,17 @@ def _scaled(plan: Plan, places: Sequence[int], asked: int, rehearsed: Rehearsed)
 
 
 def _mean(rows: Sequence[dict[str, Asked]], *, new: bool) -> dict[str, Asked]:
-    mean: dict[str, Asked] = {}
+    sums: dict[str, Asked] = {}
     for row in rows:
         for model, one in row.items():
-            sums = mean.setdefault(model, Asked(calls=0))
-            sums.calls += (one.calls - one.known if new else one.calls) / len(rows)
-            sums.input_tokens += (one.new_input_tokens if new else one.input_tokens) / len(rows)
-            sums.output_tokens += (one.new_output_tokens if new else one.output_tokens) / len(rows)
-    return mean
+            sum_ = sums.setdefault(model, Asked())
+            sum_.calls += one.calls - one.known if new else one.calls
+            sum_.input_tokens += one.new_input_tokens if new else one.input_tokens
+            sum_.output_tokens += one.new_output_tokens if new else one.output_tokens
+    return {
+        model: Asked(one.calls / len(rows), 0, one.input_tokens / len(rows), one.output_tokens / len(rows))
+        for model, one in sums.items()
+    }
 
 
 def _minutes(
@@ -194,7 +197,7 @@ def _minutes(
         took, bound = chain, "the calls of a row, one after another"
     daily = [key.quota.requests_per_day for key in keys]
     if all(daily) and calls > (of_day := sum(limit or 0 for limit in daily)):
-        took, bound = max(took, math.floor(calls / of_day) * _DAY_MIN), "requests a day"
+        took, bound = max(took, (math.ceil(calls / of_day) - 1) * _DAY_MIN), "requests a day"
     return took, bound
 
 
