@@ -232,6 +232,7 @@ class JudgeConfig(Section):
     by_turn: bool = False  # dialogues: each answer has a rating as well
     same_family: Literal["refused", "allowed"] = "refused"  # a judge of the family of the model that wrote the texts
     seed: int = 42  # of the order in which texts are shown
+    prompts: str | None = None  # a folder of prompts that go before the shipped ones, such as ko/correctness.md
 
     @model_validator(mode="after")
     def _each_once(self) -> JudgeConfig:

@@ -79,6 +79,7 @@ def judge(project: Project, *, offline: bool = False) -> Manifest:
         UserError: a judge of a writer's family that the config does not own up to.
     """
     from lingo_hitl.generation.personas import load_personas
+    from lingo_hitl.generation.prompts import prompt_hashes
     from lingo_hitl.judging.families import same_family_warnings
     from lingo_hitl.judging.judge import judge as stage
 
@@ -92,7 +93,7 @@ def judge(project: Project, *, offline: bool = False) -> Manifest:
             outcome = stage(rows, project.judge, session=session, out=out, personas=personas)
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
-    inputs = {**_input(project, stage.needs), **_personas(project)}
+    inputs = {**_input(project, stage.needs), **_personas(project), **prompt_hashes(project.judge.prompts)}
     return _run(project, "judge", stage.needs, work, project.judge, inputs)
 
 

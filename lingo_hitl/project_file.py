@@ -77,6 +77,7 @@ def load_project(path: Path, *, workdir: Path | None = None) -> Project:
             "workdir": (expanded(workdir) if workdir else folder / expanded(project.workdir)).resolve(),
             "corpus": [c.model_copy(update={"path": _beside(folder, c.path)}) for c in project.corpus],
             "generate": _with_own_files(project.generate, folder),
+            "judge": project.judge.model_copy(update={"prompts": _place(folder, project.judge.prompts)}),
             "budget": _with_prices(project.budget, folder),
         }
     )
@@ -122,10 +123,15 @@ def _with_own_files(generate: GenerateConfig, folder: Path) -> GenerateConfig:
     talk = generate.dialogue
     if talk is None:
         return generate
-    places = {"personas": talk.personas if talk.personas == "sample" else _beside(folder, talk.personas)}
-    if talk.prompts:
-        places["prompts"] = str(folder / expanded(Path(talk.prompts)))
+    places = {
+        "personas": talk.personas if talk.personas == "sample" else _beside(folder, talk.personas),
+        "prompts": _place(folder, talk.prompts),
+    }
     return generate.model_copy(update={"dialogue": talk.model_copy(update=places)})
+
+
+def _place(folder: Path, path: str | None) -> str | None:
+    return str(folder / expanded(Path(path))) if path else None
 
 
 def _beside(folder: Path, path: str) -> str:

@@ -1,6 +1,6 @@
 """Stage `judge`: rows in, the same rows with ratings by models out.
 
-load >> [Judge(spec) for spec in judges] >> Combined()
+load >> Measured(quality) >> [Judge(spec) for spec in judges] >> combined
 """
 
 from __future__ import annotations
@@ -16,13 +16,23 @@ import pyarrow as pa
 
 from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
 from lingo_hitl.errors import UserError
+from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
 from lingo_hitl.judging.dialogue_quality.measure import excess, measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
-from lingo_hitl.judging.written import BY_TURN, CORRECTNESS, Correctness, CorrectnessByTurn, UltraFeedback, View
+from lingo_hitl.judging.written import (
+    BY_TURN,
+    CORRECTNESS,
+    PROMPTS,
+    Correctness,
+    CorrectnessByTurn,
+    UltraFeedback,
+    View,
+)
 from lingo_hitl.models.flow import Flow, Plain, Step, Work, load, run_flow
+from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row, dropped, judged_texts
 from lingo_hitl.stages import Outcome, RowFile, stage
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
     from lingo_hitl.models.local import LocalModel
 
 TAKEN_AT_ONCE = 256  # rows that leave the table together
+MEASURED_AT_ONCE = 64
 
 Hear = Callable[[Row, View], Awaitable[Heard]]
 """One judge on one aspect: what it says about a row."""
@@ -67,12 +78,11 @@ def judge(
     wanted = config if rows.num_rows else config.model_copy(update={"judges": []})
     bad: list[Row] = []
     told = _Told()
-    measured = _measured(rows, config.quality, personas or {}, bad)
-    for row in run_flow(judging(wanted), measured, session, what="judging", total=rows.num_rows):
+    flow = judging(wanted, Measured(config.quality, personas or {}))
+    for row in run_flow(flow, _taken(rows), session, what="judging", total=rows.num_rows):
         told.add(row)
-        if row["judgements"] and all(rating is None for rating in row["ratings"]):
-            before = {name: value for name, value in row.items() if name in rows.column_names}
-            bad.append(dropped(before, f"no judge could rate it: {row['judgements'][-1]['faults'][0]}"))
+        if reason := _unfit(row):
+            bad.append(dropped({name: row[name] for name in rows.column_names}, reason))
         else:
             out.add({name: row[name] for name in out.schema.names})
     report = {
@@ -83,10 +93,30 @@ def judge(
     return Outcome(out.close(), bad, report, unfinished=session.tally.failed > 0)
 
 
-def judging(config: JudgeConfig) -> Flow:
-    """From a generated row to a judged one: adds `records.JUDGED`."""
-    flow = load >> [Judge(n, spec, config) for n, spec in enumerate(config.judges)] if config.judges else Flow(())
+def judging(config: JudgeConfig, first: Step = load) -> Flow:
+    """From a generated row to a judged one: adds the ratings of `records.JUDGED`, after what `first` adds."""
+    flow = Flow(((first,),))
+    if config.judges:
+        flow = flow >> [Judge(n, spec, config) for n, spec in enumerate(config.judges)]
     return flow >> Plain(combined)
+
+
+@dataclass(frozen=True)
+class Measured(Step):
+    """Adds `records.DIALOGUE_QUALITY`, and as `excess` the reason why a dialogue does not go on, or None."""
+
+    limits: QualityConfig
+    personas: Mapping[str, Persona]
+
+    def start(self, session: Session) -> Work:
+        # Many at once are faster, and in a thread they hold up nobody who waits for a model.
+        batches: Batcher[Row, Row] = Batcher(lambda rows: measure(rows, self.personas), most=MEASURED_AT_ONCE)
+
+        async def add(row: Row) -> Row:
+            figures = await batches(row)
+            return {**figures, "excess": excess(figures, self.limits)}
+
+        return add
 
 
 @dataclass(frozen=True)
@@ -98,13 +128,15 @@ class Judge(Step):
     config: JudgeConfig
 
     def start(self, session: Session) -> Work:
+        if self.config.prompts:
+            check_prompts(self.config.prompts, PROMPTS, key="judge.prompts")
         llm = session.llm(self.spec)
         aspects = [*self.config.aspects, CORRECTNESS, BY_TURN]
-        hearing = self._written(llm) if writes(self.spec, llm, self.config) else _by_probabilities(llm, aspects)
+        hearing = self._written(llm) if writes(self.spec, llm, self.config) else self._probable(llm, aspects)
 
         async def rate(row: Row) -> Row:
             view = view_of(row)
-            aspects = self._aspects(row) if view is not None else []
+            aspects = self._aspects(row) if view is not None and not row.get("excess") else []
             heard = await asyncio.gather(*(hearing[aspect](row, view or {}) for aspect in aspects))
             said = [one.as_judgement(self.spec.label, aspect) for one, aspect in zip(heard, aspects, strict=True)]
             return {f"judgements_{self.n:03}": said}
@@ -116,11 +148,21 @@ class Judge(Step):
             return list(dict.fromkeys(self.config.aspects))
         return [CORRECTNESS, BY_TURN] if self.config.by_turn else [CORRECTNESS]
 
+    def _probable(self, llm: ChatModel, aspects: list[str]) -> dict[str, Hear]:
+        def on(aspect: str) -> Hear:
+            async def rate(row: Row, view: View) -> Heard:
+                local = cast("LocalModel", llm)
+                return Heard(await rate_by_probabilities(local, view, aspect=aspect, prompts=self.config.prompts), [])
+
+            return rate
+
+        return {aspect: on(aspect) for aspect in aspects}
+
     def _written(self, llm: ChatModel) -> dict[str, Hear]:
         config = self.config
 
         def on_answers(aspect: str) -> Hear:
-            task = alone(UltraFeedback, llm, aspect=aspect)
+            task = alone(UltraFeedback, llm, aspect=aspect, prompts=config.prompts)
 
             async def rate(row: Row, view: View) -> Heard:
                 key = f"{config.seed} {row['id']} {self.spec.label} {aspect}"
@@ -129,7 +171,7 @@ class Judge(Step):
             return rate
 
         def on_dialogues(kind: type[Correctness | CorrectnessByTurn]) -> Hear:
-            task = alone(kind, llm)
+            task = alone(kind, llm, prompts=config.prompts)
             return lambda row, view: hear(task, view)
 
         return {
@@ -137,16 +179,6 @@ class Judge(Step):
             CORRECTNESS: on_dialogues(Correctness),
             BY_TURN: on_dialogues(CorrectnessByTurn),
         }
-
-
-def _by_probabilities(llm: ChatModel, aspects: list[str]) -> dict[str, Hear]:
-    def on(aspect: str) -> Hear:
-        async def rate(row: Row, view: View) -> Heard:
-            return Heard(await rate_by_probabilities(cast("LocalModel", llm), view, aspect=aspect), [])
-
-        return rate
-
-    return {aspect: on(aspect) for aspect in aspects}
 
 
 def writes(spec: LLMSpec, llm: ChatModel, config: JudgeConfig) -> bool:
@@ -200,6 +232,15 @@ def _together(heard: list[Row], count: int) -> list[Judgement]:
     return [combine([Opinion(judge, aspect, said[n]) for judge, aspect, said in opinions]) for n in range(count)]
 
 
+def _unfit(row: Row) -> str | None:
+    """Why a judged row does not go on, or None."""
+    if row["excess"]:
+        return str(row["excess"])
+    if row["judgements"] and all(rating is None for rating in row["ratings"]):
+        return f"no judge could rate it: {row['judgements'][-1]['faults'][0]}"
+    return None
+
+
 @dataclass
 class _Told:
     """Figures of a run, counted while it goes."""
@@ -210,6 +251,8 @@ class _Told:
     judges: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
+        if row["excess"]:
+            return
         for rating in row["ratings"]:
             self.rated += rating is not None
             self.unrated += rating is None
@@ -245,12 +288,6 @@ def _shown(counts: Counter[str]) -> Row:
     return {**shown, "mean disagreement": round(apart / compared, 3)} if compared else shown
 
 
-def _measured(rows: pa.Table, limits: QualityConfig, personas: Mapping[str, Persona], bad: list[Row]) -> Iterator[Row]:
-    """The rows with `records.DIALOGUE_QUALITY`; those beyond the limits go to `bad`."""
+def _taken(rows: pa.Table) -> Iterator[Row]:
     for batch in rows.to_batches(max_chunksize=TAKEN_AT_ONCE):
-        taken = batch.to_pylist()
-        for row, figures in zip(taken, measure(taken, personas), strict=True):
-            if reason := excess(figures, limits):
-                bad.append(dropped(row, reason))
-            else:
-                yield {**row, **figures}
+        yield from batch.to_pylist()

@@ -18,18 +18,29 @@ _RATED = r"(?:평가|평점|점수|별점|결과|출력|근거|ratings?|scores?|
 _ASIDE = rf"(?:의|에\s*대한|은|는|['’]s)?\s*{_RATED}?(?:은|는)?"
 _LABEL = re.compile(
     rf"^{MARKS}(?:(?:output|ratings?|scores?|evaluation|assessment|annotation|feedback)\s+(?:for|of)\s+(?:the\s+)?)?(?:"
-    rf"{_NOUN_EN}[\s_-]*[#<]?\s*(?P<en>\d{{1,2}})(?![\d.,/])"
+    rf"{_NOUN_EN}[\s_-]*(?:no\.?|number)?\s*[#<(]?\s*(?P<en>\d{{1,2}})(?![\d.,/])"
     rf"|(?-i:(?:Text|Response|Answer|TEXT|글|텍스트|답변|응답))\s+(?P<letter>(?-i:[A-D]))(?![a-zA-Z가-힣])"
     rf"|(?-i:(?:Text|Response|Answer))\s+(?P<word>one|two|three|four)\b"
-    rf"|{_NOUN_KO}[\s_-]*[#<]?\s*(?P<ko>\d{{1,2}})(?![\d.,/점])"
+    rf"|{_NOUN_KO}[\s_-]*[#<(]?\s*(?P<ko>\d{{1,2}})(?![\d.,/점])(?:번(?![가-힣]))?"
     rf"|(?P<beon>\d{{1,2}})\s*번(?:째)?(?:\s*{_NOUN_KO})?"
     rf"|(?P<nth>first|second|third|fourth)\s+{_NOUN_EN}"
     rf"|(?P<ko_nth>첫|두|세|네)\s*번째\s*{_NOUN_KO}"
     rf"|(?P<ko_jjae>첫|둘|셋|넷)째(?:\s*{_NOUN_KO})?"
-    rf"|(?:rating|score|평점|점수)[ _]*(?P<rated>\d{{1,2}})(?=[ \t*_]*[:=])"
+    rf"|(?:rating|score|평점|점수|평가|별점)[ _]*(?P<rated>\d{{1,2}})(?=[ \t*_]*[:=→])"
     rf")(?=[ \t\])>】」》*_`]*{_ASIDE}[ \t\])>】」》*_`]*(?:[:(=|→–—-]|$|(?<=[은는])[ \t]*\d))",
     re.I | re.M,
 )
+_HINTS = re.compile(
+    rf"(?:{_NOUN_EN}|{_NOUN_KO})[\s_-]*(?:no\.?|number)?\s*[#<(]?\s*(?P<noun>\d{{1,2}})(?!\d)"
+    r"|(?<!\d)(?P<beon>\d{1,2})\s*번|(?P<ko_nth>첫|두|세|네)\s*번째|(?P<ko_jjae>첫|둘|셋|넷)째"
+    r"|\b(?P<nth>first|second|third|fourth)\b"
+    r"|^\W*(?P<roman>I{1,3}|IV)(?=[.):]|\W*$)|^\W*(?P<letter>[A-Da-d]|[가나다라])(?=[.):]|\W*$)"
+    r"|^\W*(?P<bare>\d{1,2})(?=[.):]\s|\W*$)|^\W*T(?P<t>\d)\b"
+    r"|(?-i:(?<![A-Za-z])(?P<end>[A-D])(?=\W*$))|(?<![\d./])(?P<tail>\d{1,2})\W*$",
+    re.I,
+)
+_HINT_VALUES = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "가": 1, "나": 2, "다": 3, "라": 4}
+_HINT_VALUES |= {letter: n for n, letter in enumerate("abcd", start=1)}
 _HEADING = re.compile(rf"[ \t\])>】」》*_`]*{_ASIDE}[ \t\])>】」》*_`:–—-]*$", re.I | re.M)
 
 
@@ -72,6 +83,15 @@ def sections(labels: Sequence[Label], others: Sequence[Label], length: int) -> l
     cuts = sorted({*own, *(label.start for label in others if label.heading), length})
     ends = dict(pairwise(cuts))
     return [(label, ends[label.start]) for label in labels]
+
+
+def hints_in(line: str) -> set[int]:
+    """The numbers of the texts that a line may speak of, in whatever way: more than `labels_in` knows for sure."""
+    hints = set()
+    for match in _HINTS.finditer(line):
+        found = str(match[str(match.lastgroup)]).lower()
+        hints.add(int(found) if found.isdecimal() else _ORDINALS.get(found) or _HINT_VALUES[found])
+    return hints
 
 
 def _label(text: str, match: re.Match[str]) -> Label:

@@ -6,9 +6,12 @@ import json
 import re
 from typing import Any
 
+from lingo_hitl.judging.labels import hints_in
 from lingo_hitl.judging.values import PLAIN, NotGiven, OtherScale, read_value
 from lingo_hitl.judging.verdict import Verdict, by_label
 
+SHORT = 40  # characters: a longer value is no name of a text
+MOST = 9  # a number up to this may be a text's, a larger one counts something else
 ATTEMPTS = 100  # at finding JSON: a reply of ten thousand brackets is none
 _OPENING = re.compile(r"[{\[]")
 _RATINGS = ("ratings", "scores", "평점", "점수")
@@ -34,6 +37,7 @@ _KEY = "rating|score|평점|점수"
 _LABEL_TEXT = re.compile(
     rf"(?:(?:{_NOUN})[\s_#-]*)?(\d{{1,2}})(?:번)?(?:[\s_-]*(?:{_KEY}))?|(?:{_KEY})[\s_-]*(\d{{1,2}})", re.I
 )
+_NAMED = re.compile(rf"(?:{_NOUN})[\s_#-]*(\d{{1,2}})(?:번)?", re.I)
 _TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
 
 
@@ -93,11 +97,13 @@ def _from_list(items: list[Any], count: int) -> list[Verdict] | None:
     if not items or any(verdict is None for verdict in verdicts):
         return None
     known = [verdict for verdict in verdicts if verdict is not None]
-    labels = [_label(_pick(item, _LABEL)) for item in items]
+    labels = [_label_of(item) for item in items]
     if all(label is not None for label in labels):
         return by_label([(n, v) for n, v in zip(labels, known, strict=True) if n is not None], count)
     if any(label is not None for label in labels) or len(known) != count:
         return [Verdict(fault=f"{len(known)} ratings without labels for {count} texts")] * count
+    if any(_hints(item) - {place} for place, item in enumerate(items, start=1)):
+        return [Verdict(fault="it is not clear which text a rating belongs to")] * count
     return known
 
 
@@ -136,6 +142,24 @@ def _label(value: Any) -> int | None:
         return value
     match = _LABEL_TEXT.fullmatch(value.strip()) if isinstance(value, str) else None
     return int(match[1] or match[2]) if match else None
+
+
+def _label_of(item: dict[Any, Any]) -> int | None:
+    """Which text an object is about: by a key that says so, or any other value that reads `Text 2`."""
+    known = _label(_pick(item, _LABEL))
+    if known is not None:
+        return known
+    values = [value for key, value in _lower(item).items() if key not in _RATIONALE and isinstance(value, str)]
+    named = {int(match[1]) for value in values if (match := _NAMED.fullmatch(value.strip()))}
+    return named.pop() if len(named) == 1 else None
+
+
+def _hints(item: dict[Any, Any]) -> set[int]:
+    """The texts that an object without a label may be about all the same: `"which": "second"`, `"rank": 2`."""
+    others = [value for key, value in _lower(item).items() if key not in (*_RATING, *_RATIONALE)]
+    words = [value for value in others if isinstance(value, str) and len(value) < SHORT]
+    numbers = {value for value in others if isinstance(value, int) and not isinstance(value, bool)}
+    return {number for number in numbers if 0 <= number <= MOST}.union(*map(hints_in, words))
 
 
 def _lower(value: dict[Any, Any]) -> dict[str, Any]:

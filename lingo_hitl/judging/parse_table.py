@@ -14,6 +14,8 @@ _TEXT = re.compile(
     r"(?:(?:text|response|answer|output|글|텍스트|답변|응답)[\s_#-]*)?(\d{1,2})(?:번)?(?:\s*(?:글|텍스트|답변|응답))?",
     re.I,
 )
+_NAMED = re.compile(r"|#|(?:text|response|answer|output|no\.?|number|id|글|텍스트|답변|응답|번호)s?", re.I)
+"""The head of the column that says which text a row is about; beside a rank, for one, a number may mean another."""
 _ASIDE = re.compile(r"\(([^)]*)\)")
 
 Grid = list[list[tuple[str, str]]]
@@ -64,8 +66,11 @@ def _read(table: Grid, count: int) -> list[Verdict] | None:
     """The ratings of a table whose first row names its columns."""
     header, *rows = [[plain for plain, _ in row] for row in table]
     rated = [n for n, name in enumerate(header) if n and _RATING.fullmatch(_ASIDE.sub("", name).strip())]
-    labels = [_TEXT.fullmatch(row[0]) for row in rows]
-    if len(rated) != 1 or not any(labels):
+    named = [n for n, name in enumerate(header) if _NAMED.fullmatch(name)]
+    if len(rated) != 1 or len(named) != 1:
+        return None
+    labels = [_TEXT.fullmatch(row[named[0]]) for row in rows]
+    if not any(labels):
         return None
     aside = _ASIDE.search(header[rated[0]])
     highest = max(map(float, re.findall(r"\d+", aside[1] if aside else "")), default=5.0)

@@ -35,9 +35,13 @@ class UltraFeedback(Task):
     """Rates several answers to one instruction on one aspect.
 
     Output columns: `verdicts`, one for each text, and `reply`.
+
+    Attributes:
+        prompts: a folder of prompts that go before the shipped ones; None: there is none.
     """
 
     aspect: str = "overall-rating"
+    prompts: str | None = None
 
     @property
     def inputs(self) -> list[str]:
@@ -50,14 +54,14 @@ class UltraFeedback(Task):
     def format_input(self, input: View) -> Messages:
         language, json = input["language"], bool(input.get("json"))
         about = {
-            "criteria": render(PROMPTS, language, f"aspects/{self.aspect}"),
+            "criteria": render(PROMPTS, language, f"aspects/{self.aspect}", folder=self.prompts),
             "instruction": input["instruction"][:TEXT_LIMIT],
             "texts": [text[:TEXT_LIMIT] for text in input["texts"]],
         }
         count = count_of(input)
-        system = {"role": "system", "content": render(PROMPTS, language, "system", count=count)}
-        question = render(PROMPTS, language, "annotate", json=json, **about)
-        return [system, {"role": "user", "content": question}, *_second_try(input, "again")]
+        system = {"role": "system", "content": render(PROMPTS, language, "system", folder=self.prompts, count=count)}
+        question = render(PROMPTS, language, "annotate", folder=self.prompts, json=json, **about)
+        return [system, {"role": "user", "content": question}, *_second_try(input, "again", self.prompts)]
 
     def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
         count = count_of(input) if input else 0
@@ -75,6 +79,8 @@ class Correctness(Task):
     Output columns: `verdicts` (one), `reply`.
     """
 
+    prompts: str | None = None
+
     @property
     def inputs(self) -> list[str]:
         return ["language", "messages", "reference"]
@@ -86,8 +92,9 @@ class Correctness(Task):
     def format_input(self, input: View) -> Messages:
         spoken = [f"{message['role']}: {message['content'][:TEXT_LIMIT]}" for message in input["messages"]]
         about = {"dialogue": "\n".join(spoken), "reference": input["reference"][:TEXT_LIMIT]}
-        question = render(PROMPTS, input["language"], "correctness", json=bool(input.get("json")), **about)
-        return [{"role": "user", "content": question}, *_second_try(input, "correctness_again")]
+        language, json = input["language"], bool(input.get("json"))
+        question = render(PROMPTS, language, "correctness", folder=self.prompts, json=json, **about)
+        return [{"role": "user", "content": question}, *_second_try(input, "correctness_again", self.prompts)]
 
     def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
         return {"verdicts": None if output is None else parse_ratings(output, 1, halves=True), "reply": output}
@@ -103,6 +110,8 @@ class CorrectnessByTurn(Task):
     Output columns: `verdicts`, one for each answer, and `reply`.
     """
 
+    prompts: str | None = None
+
     @property
     def inputs(self) -> list[str]:
         return ["language", "messages", "reference"]
@@ -113,8 +122,9 @@ class CorrectnessByTurn(Task):
 
     def format_input(self, input: View) -> Messages:
         about = {"turns": turns_of(input["messages"]), "reference": input["reference"][:TEXT_LIMIT]}
-        question = render(PROMPTS, input["language"], "correctness_by_turn", json=bool(input.get("json")), **about)
-        again = _second_try(input, "correctness_by_turn_again", count=len(about["turns"]))
+        language, json = input["language"], bool(input.get("json"))
+        question = render(PROMPTS, language, "correctness_by_turn", folder=self.prompts, json=json, **about)
+        again = _second_try(input, "correctness_by_turn_again", self.prompts, count=len(about["turns"]))
         return [{"role": "user", "content": question}, *again]
 
     def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
@@ -163,11 +173,11 @@ def _rated(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return _object({"rationale": {"type": "string"}, name: value})
 
 
-def _second_try(input: View, name: str, *, count: int | None = None) -> Messages:
+def _second_try(input: View, name: str, prompts: str | None, *, count: int | None = None) -> Messages:
     if input.get("reply") is None:
         return []
     about = {"fault": input["fault"], "json": bool(input.get("json")), "count": count or count_of(input)}
-    again = render(PROMPTS, input["language"], name, **about)
+    again = render(PROMPTS, input["language"], name, folder=prompts, **about)
     return [{"role": "assistant", "content": input["reply"]}, {"role": "user", "content": again}]
 
 

@@ -26,6 +26,9 @@ from lingo_hitl.records import Row, Task
 from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_rows, run_stage
 
 STAGE = "lingo_chat"
+ROWS_A_KEY = 16
+"""Dialogues under way for each API key: enough for hundreds of requests a minute, and few enough that a key of
+Google's free tier, which stops after so many requests a day, has ended some by then and not merely begun many."""
 SCORED = pa.schema(
     [
         ("id", pa.string()),  # of the dialogue
@@ -103,7 +106,8 @@ def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile
     ):
         session = Session(journal, quotas=project.quotas)
         flow = scored_dialogues(talk, project.judge)
-        for row in run_flow(flow, rows, session, what="dialogues", total=seeds.num_rows):
+        window = ROWS_A_KEY * len(settings.key_variables)
+        for row in run_flow(flow, rows, session, what="dialogues", total=seeds.num_rows, window=window):
             if row["lost"] is not None:
                 lost.append(row["lost"])
                 continue

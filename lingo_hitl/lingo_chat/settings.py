@@ -141,6 +141,7 @@ def as_project(settings: LingoChat, path: Path, *, workdir: Path | None = None) 
     }
     drawn = {"top_p": 0.99, "top_k": 60}
     name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:64] or "lingo-chat"
+    prompts = str(_here(talk.prompts)) if talk.prompts else None
     return Project(
         project=name,
         workdir=(expanded(workdir) if workdir else _here("work") / name).resolve(),
@@ -150,13 +151,14 @@ def as_project(settings: LingoChat, path: Path, *, workdir: Path | None = None) 
                 user=LLMSpec(**model, **drawn, temperature=0.5),
                 assistant=LLMSpec(**model, **drawn, temperature=0.15),
                 personas=personas,
-                prompts=str(_here(talk.prompts)) if talk.prompts else None,
+                prompts=prompts,
                 persona=[talk.persona_name],
+                use_answer_prefix=talk.use_answer_prefix,
                 target_turns=talk.target_turn,
             )
         ),
         # Lingo_Chat scores with the model that writes: it is said, and does not stop the run.
-        judge=JudgeConfig(judges=[LLMSpec(**model, temperature=0.0)], same_family="allowed"),
+        judge=JudgeConfig(judges=[LLMSpec(**model, temperature=0.0)], same_family="allowed", prompts=prompts),
     )
 
 

@@ -114,6 +114,23 @@ def test_a_prompt_without_its_placeholder_is_one_line_and_nobody_is_asked(tmp_pa
     assert "done before" not in generate(tmp_path, provider).stdout
 
 
+def test_a_judge_s_prompt_of_ones_own_is_used_or_refused(tmp_path, provider):
+    own = tmp_path / "mine" / "ko" / "correctness.md"
+    own.parent.mkdir(parents=True)
+    judge = f"judge: {{prompts: mine, judges: [{{model: openai/judges, base_url: '{provider.url}/v1'}}]}}\n"
+    project(tmp_path, yaml=PROJECT[: PROJECT.index("judge:")] + judge)
+    generate(tmp_path, provider)
+    asked = len(provider.prompts)
+    own.write_text("점수: 1~5", encoding="utf-8")
+    ran = lingo_here("judge", "p.yaml", folder=tmp_path, **environment(provider))
+    assert "correctness.md: placeholder {{ dialogue }} is missing" in refused(ran) and len(provider.prompts) == asked
+    own.write_text("몇 점인가?\n{{ dialogue }}", encoding="utf-8")
+    provider.reply_to = lambda prompt: openai_text("점수: 3.5")
+    assert lingo_here("judge", "p.yaml", folder=tmp_path, **environment(provider)).returncode == 0
+    assert provider.prompts[-1].startswith("몇 점인가?\nuser: 왜 빛나요?")
+    assert read_rows(tmp_path / "work", "judge")["ratings"].to_pylist() == [[3.5]]
+
+
 def test_a_model_that_does_not_exist_is_one_line(tmp_path, provider):
     provider.reply_to = lambda prompt: gemini_error(404, "NOT_FOUND", "models/talks is not found")
     told = refused(generate(project(tmp_path), provider))

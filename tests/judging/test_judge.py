@@ -118,6 +118,23 @@ def test_a_dialogue_is_rated_answer_by_answer_beside_the_whole(judged):
     assert "<질문 2> 정말?\n<답변 2> 네, 그래요." in by_turn and "확인된 사실:\n대기 때문" in by_turn
 
 
+def test_no_judge_is_paid_for_a_dialogue_that_fails_beyond_its_limit(judged):
+    answer = "별은 중심에서 수소가 헬륨으로 바뀌는 핵융합 때문에 스스로 빛난답니다. 그 빛은 여러 해를 달려와요."
+    messages = [
+        {"role": role, "content": text}
+        for question in ("별은 왜 빛나나요?", "그럼 태양도 같은가요?", "다른 별은요?")
+        for role, text in (("user", question), ("assistant", answer))
+    ]
+    copied = identified({**DIALOGUE, "messages": messages})
+    with serving(fair) as server:
+        rows, outcome = judged(server, copied, DIALOGUE, quality={"catchphrase_overuse": None, "copying": 0.4})
+        assert len(server.asked) == 1
+        allowed, _ = judged(server, copied, quality=dict.fromkeys(("catchphrase_overuse", "copying")))
+    assert [row["id"] for row in rows] == [DIALOGUE["id"]] and rows[0]["copying"] is not None
+    assert outcome.dropped[0]["reason"].startswith("copying above 0.4 (")
+    assert allowed[0]["copying"] > 0.4 and allowed[0]["ratings"] == [3.5]
+
+
 @pytest.mark.parametrize(
     ("reply", "rating"), [("점수: 4.5", 4.5), ("점수: 10", None), ("점수: 3.7", None), ('{"score": 4.5}', 4.5)]
 )
@@ -274,7 +291,7 @@ def careless():
         yield server, worth
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.booleans(), st.integers(0, 10**6))
 def test_no_rating_lands_on_another_text(careless, tmp_path_factory, ratings, swap, seed):
     server, worth = careless

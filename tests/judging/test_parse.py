@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingo_hitl.judging.parse import parse_ratings, parse_score
+from lingo_hitl.judging.parse import parse_ratings
 
 N = None
 GOOD = "#### Output for Text {}\nRating: {}\nRationale: {}\n"
@@ -207,6 +207,25 @@ REPLIES = [
     ("1위: 글 2\n2위: 글 1", [N, N]),
     ("죄송하지만 이 글들은 평가할 수 없습니다.", [N, N]),
     ("글 1과 글 2는 모두 4점입니다.", [N, N]),
+    # the second text first, under names that are no labels
+    ("Rating (Text 1): 4\nRating (Text 2): 2", [4, 2]),
+    ("Rating (Text 2): 2\nRating (Text 1): 4", [N, N]),
+    ("Rating: 2 (Text 2)\nRating: 4 (Text 1)", [N, N]),
+    ("## Second\nRating: 2\n## First\nRating: 4", [N, N]),
+    ("A)\nRating: 4\nB)\nRating: 2", [4, 2]),
+    ("B)\nRating: 2\nA)\nRating: 4", [N, N]),
+    ("나.\n평점: 2\n가.\n평점: 4", [N, N]),
+    ("II.\nRating: 2\nI.\nRating: 4", [N, N]),
+    ("2. Rating: 2\n1. Rating: 4", [4, 2]),
+    ("(2)\nRating: 2\n(1)\nRating: 4", [4, 2]),
+    ("② 2점\n① 4점", [4, 2]),
+    ("Worst to best:\nRating: 2 - text 2\nRating: 4 - text 1", [N, N]),
+    ("#### 글 2번\n평점: 2\n#### 글 1번\n평점: 4", [4, 2]),
+    ("Text no. 2: 2\nText (1): 4", [4, 2]),
+    ('[{"rating": 2, "which": "Text 2"}, {"rating": 4, "which": "Text 1"}]', [4, 2]),
+    ('[{"name": "글 2", "rating": 2}, {"name": "글 1", "rating": 4}]', [4, 2]),
+    ("| Rank | Text | Rating |\n|---|---|---|\n| 1 | 2 | 4 |\n| 2 | 1 | 2 |", [2, 4]),
+    ("| Rank | Rating |\n|---|---|\n| 1 | 4 |\n| 2 | 2 |", [N, N]),
     # in sentences
     ("글 1은 4점, 글 2는 2점입니다.", [4, 2]),
     ("Text 1: 4, Text 2: 3", [4, 3]),
@@ -247,9 +266,12 @@ def test_rationales_stay_with_their_ratings_and_keep_their_characters():
 
 
 def test_scores_come_in_halves():
-    assert parse_score("점수: 3.5\n근거: 대체로 맞다").rating == 3.5
-    assert parse_score("Score: 3.7").fault == "3.7 is not a whole or half step"
-    assert parse_score("10").fault == "its rating is outside 1 to 5"
+    def score(reply):
+        return parse_ratings(reply, 1, halves=True)[0]
+
+    assert score("점수: 3.5\n근거: 대체로 맞다").rating == 3.5
+    assert score("Score: 3.7").fault == "3.7 is not a whole or half step"
+    assert score("10").fault == "its rating is outside 1 to 5"
 
 
 prose = st.lists(
@@ -362,6 +384,33 @@ def test_a_lost_part_never_moves_a_rating(given_ratings, form, data):
     left = left[data.draw(st.sampled_from([0, first])) : data.draw(st.sampled_from([len(left), last]))]
     got = [v.rating for v in parse_ratings("\n".join(left), len(ratings))]
     assert all(rating in (None, ratings[i]) for i, rating in enumerate(got)), got
+
+
+NAMES = ["Text {i}", "글 {i}번", "({i})", "{i}.", "#{i}", "T{i}", "{letter})", "Response {letter}", "{nth}", "{nth} text", "{ko}째", "{roman}.", "<{i}>",
+         "[답변 {i}]", "{i}번", "Candidate {i} of 4", "{ga}.", "Option {letter}", "Text no. {i}", "평가 {i}"]  # fmt: skip
+SHAPES = ["## {name}\nRating: {r}\nRationale: {w}", "{name}\n평점: {r}점\n근거: {w}", "Rating ({name}): {r}", "Rating: {r} - {name}", "{name}: {r}",
+          "- {name} → {r}/5", "{name}\n{r}", "| {name} | {r} |", "{name} Rating: {r}", "Rating for {name}: {r}\n{w}", "Rationale: {w}\n{name} - Rating: {r}",
+          "근거: {w}\n\n**{name}**\n평점: {r}", '{{"rating": {r}, "of": "{name}"}}']  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(rated, st.sampled_from(NAMES), st.sampled_from(SHAPES), st.data())
+def test_whatever_texts_are_called_another_order_moves_no_rating(given_ratings, name, shape, data):
+    def part(i):
+        rating, why = given_ratings[i]
+        words = {
+            "letter": "ABCD"[i],
+            "nth": ["First", "Second", "Third", "Fourth"][i],
+            "ko": "첫둘셋넷"[i],
+            "ga": "가나다라"[i],
+        }
+        called = name.format(i=i + 1, roman=["I", "II", "III", "IV"][i], **words)
+        return shape.format(name=called, r=rating, w="because" if data.draw(st.booleans()) else why)
+
+    order = data.draw(st.permutations(range(len(given_ratings))))
+    reply = "\n".join(part(i) for i in order)
+    got = [v.rating for v in parse_ratings(reply, len(given_ratings))]
+    assert all(rating in (None, given_ratings[i][0]) for i, rating in enumerate(got)), (reply, got)
 
 
 @settings(max_examples=200, deadline=None)
