@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -326,7 +326,11 @@ class Journal:
         return True  # an empty journal is still one: `journal or other` must not lose it
 
     def close(self) -> None:
+        """Write down what is counted, and close the file."""
         with self._lock:
+            if self._requests or self._used:
+                with suppress(UserError):  # counts and marks: not worth hiding another fault for
+                    self.put([])
             self._reader.close()
             self._db.close()
 

@@ -78,6 +78,7 @@ class Session:
         self.budget = Budget(budget or BudgetConfig(), journal, self.stop)
         self.threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="calls")
         self._under_way: dict[bytes, asyncio.Task[Completion]] = {}
+        self._keys: dict[tuple[str, str], Key] = {}
         self._pools: dict[tuple[str, tuple[str, ...]], KeyPool] = {}
 
     @classmethod
@@ -92,11 +93,16 @@ class Session:
         """
         from lingo_hitl.models.llm import load_llm
 
-        self.budget.check(spec.model)
+        if not self.offline:
+            self.budget.check(spec.model)
         return load_llm(spec, session=self)
 
     def pool(self, model: str, keys: list[Key], *, patience_s: float) -> KeyPool:
-        """The pool of these keys for a model: one, however many specs name them."""
+        """The pool of these keys for a model: one, however many specs name them.
+
+        A key that other specs for the model name among other keys has one quota for all of them.
+        """
+        keys = [self._keys.setdefault((model, key.variable), key) for key in keys]
         name = (model, tuple(key.variable for key in keys))
         if name not in self._pools:
             self._pools[name] = KeyPool(model, keys, patience_s=patience_s, stop=self.stop, journal=self.journal)
