@@ -15,7 +15,7 @@ import typer
 
 from argilla_setup import launcher
 from argilla_setup.team import team_secrets
-from lingo_hitl import __version__, backup_cli
+from lingo_hitl import __version__, backup_cli, quality_cli
 from lingo_hitl.accounts_cli import app as accounts_app
 from lingo_hitl.config import Project, only_task
 from lingo_hitl.curate_cli import app as curate_app
@@ -190,6 +190,9 @@ def judge(
     if _is_dry(dry_run, sample):
         return print_estimate("judge", pipeline.estimate(project, "judge", sample=sample))
     return tell(pipeline.judge(project, offline=offline))
+
+
+app.command(rich_help_panel=PROJECT)(quality_cli.quality)
 
 
 @app.command(rich_help_panel=PROJECT)

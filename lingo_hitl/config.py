@@ -177,6 +177,8 @@ class GenerateConfig(Section):
     dialogue: DialogueConfig | None = None
     preference: PreferenceConfig | None = None
     instruction: InstructionConfig | None = None
+    engine: Engine = "local"  # ray: through distilabel on a Ray cluster, one on this machine where none is
+    workers: int | None = Field(None, ge=1)  # ray: processes for each step that asks a model; 2 where absent
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +234,8 @@ class JudgeConfig(Section):
     by_turn: bool = False  # dialogues: each answer has a rating as well
     same_family: Literal["refused", "allowed"] = "refused"  # a judge of the family of the model that wrote the texts
     seed: int = 42  # of the order in which texts are shown
+    engine: Engine = "local"  # as in GenerateConfig
+    workers: int | None = Field(None, ge=1)
     prompts: str | None = None  # a folder of prompts that go before the shipped ones, such as ko/correctness.md
 
     @model_validator(mode="after")

@@ -96,8 +96,8 @@ def layout(x: str = "", y: str = "") -> dict[str, Any]:
 
 
 def readable(text: str) -> str:
-    """Without what an HTML page cannot hold."""
-    return text.replace("\0", "")
+    """Without what an HTML page cannot hold: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def shortened(text: str, length: int) -> str:

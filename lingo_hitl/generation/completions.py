@@ -62,6 +62,10 @@ class Answer(Step):
     n: int
     spec: LLMSpec
 
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        return (self.spec,)
+
     def start(self, session: Session) -> Work:
         task = _text_generation(self.spec, session)
 
@@ -97,6 +101,10 @@ class Apart(Step):
     pool: tuple[LLMSpec, ...]
     near_copy: float
     resamples: int
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        return self.pool
 
     def start(self, session: Session) -> Work:
         tasks = [_text_generation(spec, session) for spec in self.pool]
@@ -134,6 +142,10 @@ class Rewritten(Step):
     config: Evolve
     near_copy: float
     resamples: int
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        return (self.config.llm,)
 
     def start(self, session: Session) -> Work:
         from lingo_hitl.generation.rewrite import Rewrite

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lingo_hitl.config import DialogueConfig
+from lingo_hitl.config import DialogueConfig, LLMSpec
 from lingo_hitl.generation.personas import Persona, choose, load_personas
 from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for
 from lingo_hitl.generation.prompts import check_prompts
@@ -80,6 +80,10 @@ class Converse(Step):
     """From a corpus row to a dialogue: adds `talk`. The row says with which persona (`persona`, its name)."""
 
     config: DialogueConfig
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        return (self.config.user, self.config.assistant)
 
     def start(self, session: Session) -> Work:
         from lingo_hitl.generation.agents import PROMPTS, PersonaAgent, UserAgent

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lingo_hitl.config import GenerateConfig, Seeds
 from lingo_hitl.errors import UserError, nearest
-from lingo_hitl.models.flow import run_flow
+from lingo_hitl.models.flow import Flow, run_flow
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row, dropped, identified
 from lingo_hitl.stages import Outcome, RowFile, stage
@@ -70,7 +70,7 @@ def _preferences(rows: pa.Table, config: GenerateConfig, session: Session) -> It
     from lingo_hitl.generation.completions import finished, preference
 
     chosen, flow = pick(rows, config.preference), preference(config.preference)
-    done = run_flow(flow, _taken(rows, chosen), session, what="completions", total=len(chosen))
+    done = _run(flow, _taken(rows, chosen), config, session, what="completions", total=len(chosen))
     return ((row, lost, "completions left out", n) for row, lost, n in map(finished, done))
 
 
@@ -82,11 +82,17 @@ def _dialogues(rows: pa.Table, config: GenerateConfig, session: Session) -> Iter
     wanted = config.dialogue
     chosen = pick(rows, wanted)
     seeds = cast_personas(_taken(rows, chosen), wanted)
-    done = run_flow(dialogue(wanted), seeds, session, what="dialogues", total=len(chosen))
+    done = _run(dialogue(wanted), seeds, config, session, what="dialogues", total=len(chosen))
     return (
         (row, lost, "dialogues that ended at a failed turn", n)
         for row, lost, n in (finished(talk, wanted) for talk in done)
     )
+
+
+def _run(
+    flow: Flow, rows: Iterator[Row], config: GenerateConfig, session: Session, *, what: str, total: int
+) -> Iterator[Row]:
+    return run_flow(flow, rows, session, what=what, total=total, engine=config.engine, workers=config.workers)
 
 
 def _taken(rows: pa.Table, places: Sequence[int]) -> Iterator[Row]:

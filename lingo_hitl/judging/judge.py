@@ -18,7 +18,8 @@ from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
-from lingo_hitl.judging.dialogue_quality.measure import excess, measure
+from lingo_hitl.judging.dialogue_quality.figures import excess
+from lingo_hitl.judging.dialogue_quality.measure import measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
@@ -78,8 +79,12 @@ def judge(
     wanted = config if rows.num_rows else config.model_copy(update={"judges": []})
     bad: list[Row] = []
     told = _Told()
-    flow = judging(wanted, Measured(config.quality, personas or {}))
-    for row in run_flow(flow, _taken(rows), session, what="judging", total=rows.num_rows):
+    flow, total = judging(wanted, Measured(config.quality, personas or {})), rows.num_rows
+    # Where no model is asked there is nothing to send to other processes.
+    engine = config.engine if flow.models else "local"
+    for row in run_flow(
+        flow, _taken(rows), session, what="judging", total=total, engine=engine, workers=config.workers
+    ):
         told.add(row)
         if reason := _unfit(row):
             bad.append(dropped({name: row[name] for name in rows.column_names}, reason))
@@ -126,6 +131,10 @@ class Judge(Step):
     n: int
     spec: LLMSpec
     config: JudgeConfig
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        return (self.spec,)
 
     def start(self, session: Session) -> Work:
         if self.config.prompts:

@@ -189,7 +189,7 @@ class _Actor:
 
 def _on_ray(source: ModelSource, batches: Iterator[Batch], workers: int | None) -> Generator[Result, None, None]:
     """The batches as Ray datasets, one after the other, for all of them might not fit in its object store."""
-    with _cluster() as ray:
+    with ray_cluster() as ray:
         gpus = ray.cluster_resources().get("GPU", 0) if source.device in (None, "cuda") else 0
         workers = workers or int(gpus) or _RAY_WORKERS
         most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
@@ -240,13 +240,15 @@ def _windows(batches: Iterator[Batch]) -> Iterator[list[tuple[Batch, bytes]]]:
 
 
 @contextmanager
-def _cluster() -> Iterator[Any]:
+def ray_cluster() -> Iterator[Any]:
     """Ray, connected: to the session's cluster, that of RAY_ADDRESS, or one of its own on the loopback only."""
     address = os.environ.get("RAY_ADDRESS")
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     if not address:
         # What Ray does on a desktop system: else its ports, which run whatever they are sent, face the network.
         settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # A distilabel Pipeline is a dozen processes, which mostly wait; Ray warns where they outnumber the cores.
+        settings["RAY_num_workers_soft_limit"] = "64"
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update({name: value for name, value in settings.items() if before[name] is None})
     try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
+from lingo_hitl.config import Engine, LLMSpec
 from lingo_hitl.models.keys import Stopped
 from lingo_hitl.models.loop import loop, submit
 from lingo_hitl.models.session import Session
@@ -29,6 +30,11 @@ Work = Callable[[Row], Awaitable[Row]]
 
 class Step(ABC):
     """One box on the whiteboard. Holds only what can be pickled; whatever is loaded belongs to `start`."""
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        """The models that the step asks."""
+        return ()
 
     @abstractmethod
     def start(self, session: Session) -> Work:
@@ -50,6 +56,11 @@ class Flow:
     """Steps in their order; those of one inner tuple work side by side."""
 
     steps: tuple[tuple[Step, ...], ...]
+
+    @property
+    def models(self) -> tuple[LLMSpec, ...]:
+        """The models that the steps ask; one that several ask as often."""
+        return tuple(spec for beside in self.steps for step in beside for spec in step.models)
 
     def __rshift__(self, after: Step | Sequence[Step]) -> Flow:
         return Flow((*self.steps, _side_by_side(after)))
@@ -92,7 +103,15 @@ load = Plain(_nothing)
 
 
 def run_flow(
-    flow: Flow | Step, rows: Iterable[Row], session: Session, *, what: str, total: int, window: int = WINDOW
+    flow: Flow | Step,
+    rows: Iterable[Row],
+    session: Session,
+    *,
+    what: str,
+    total: int,
+    window: int = WINDOW,
+    engine: Engine = "local",
+    workers: int | None = None,
 ) -> Iterator[Row]:
     """The rows with the columns that the flow adds, in their order, each as soon as it and those before are done.
 
@@ -102,11 +121,18 @@ def run_flow(
     Args:
         what: what is done, in words for the progress bar.
         total: how many rows there are.
-        window: rows under way at once.
+        window: rows under way at once; on Ray the batches of its workers decide.
+        engine: this process, or Ray; see `on_ray`.
+        workers: on Ray the processes of each step that asks a model; 2 where absent.
 
     Raises:
         UserError: from a step; the run resumes where it stopped.
     """
+    flow = Flow((_side_by_side(flow),)) if isinstance(flow, Step) else flow
+    if engine == "ray":
+        from lingo_hitl.models.on_ray import run_on_ray
+
+        return run_on_ray(flow, rows, session, what=what, total=total, workers=workers)
     return _run(flow.start(session), rows, session, what, total, window)
 
 

@@ -34,6 +34,13 @@ class Tally:
         """The counts of a model and a key, to be counted up."""
         return self._by.setdefault((model, variable), Usage())
 
+    def add(self, other: Tally) -> None:
+        """Count in what another process has counted."""
+        for name, usage in other._by.items():
+            ours = self.of(*name)
+            for f in fields(Usage):
+                setattr(ours, f.name, getattr(ours, f.name) + getattr(usage, f.name))
+
     @property
     def failed(self) -> int:
         """Calls that were given up, which another run may not meet."""
