@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -29,6 +29,7 @@ CRON_PATIENCE_S = 600
 """How long `push` and `sync` wait for each other: cron starts both at the full hour."""
 
 if TYPE_CHECKING:
+    from lingo_hitl.models.estimate import Estimate
     from lingo_hitl.models.session import Session
     from lingo_hitl.release.release import ReleaseReport
 
@@ -197,6 +198,38 @@ def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
     for stage in (generate, judge, map_rows):
         tell(stage(project))
     tell(push(project, home))
+
+
+def estimate(project: Project, stage: Literal["generate", "judge"], *, sample: int = 0) -> Estimate:
+    """What a stage will still ask of models over a network: calls, tokens, cost and time.
+
+    Args:
+        sample: rows, evenly spread, that are asked for and paid for first; the stage itself replays them then.
+
+    Raises:
+        UserError: the stage before has not run; a model or persona that is not known.
+    """
+    from lingo_hitl.generation.plans import generating
+    from lingo_hitl.judging.plans import rating
+    from lingo_hitl.models.estimate import estimate as scaled
+    from lingo_hitl.models.flow import run_flow
+    from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
+
+    if stage == "generate":
+        read_corpora(project)
+        plans = generating(read_rows(project.workdir, "corpus"), project.generate)
+    else:
+        _input(project, "generate")
+        plans = rating(read_rows(project.workdir, "generate"), project.judge)
+    with Journal(journal_path(project)) as journal:
+        if sample:
+            session = Session(journal, quotas=project.quotas, budget=project.budget)
+            for plan in plans:
+                places = plan.spread(sample)
+                for _ in run_flow(plan.flow, plan.taken(places), session, what=plan.what, total=len(places)):
+                    pass
+        return scaled(plans, journal, quotas=project.quotas, budget=project.budget, asked=sample)
 
 
 @contextmanager

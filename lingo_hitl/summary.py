@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 from lingo_hitl.stages import Manifest
+from lingo_hitl.usage_table import print_usage
 
 
 def tell(manifest: Manifest, *, as_json: bool = False) -> None:
@@ -19,6 +20,8 @@ def tell(manifest: Manifest, *, as_json: bool = False) -> None:
         print("           some replies failed for now: the same command asks for them again")
     for line in _details(manifest):
         print(f"           {line}")
+    if not manifest.skipped:
+        print_usage(manifest.report, indent=11)
 
 
 def _details(manifest: Manifest) -> list[str]:
