@@ -92,8 +92,7 @@ def judge(
             out.add({name: row[name] for name in out.schema.names})
     report = {
         **told.report(),
-        "models": session.tally.models(),
-        "keys": session.tally.keys(),
+        **session.report(),
         "seconds": round(time.monotonic() - started, 1),
     }
     return Outcome(out.close(), bad, report, unfinished=session.tally.failed > 0)
