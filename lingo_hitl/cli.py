@@ -161,14 +161,16 @@ def generate(
 ) -> None:
     """1. From corpora to rows: persona dialogues, pooled completions, instructions."""
     from lingo_hitl import pipeline
-    from lingo_hitl.lingo_chat.run import run as run_lingo_chat
     from lingo_hitl.lingo_chat.settings import is_lingo_chat
 
     path = _one_config(config, yaml)
     if is_lingo_chat(content := read_yaml(path)):
-        if offline or dry_run or sample:
-            raise UserError(f"{path}: --offline, --dry-run and --sample are for a project's YAML. Leave them out.")
-        return run_lingo_chat(content, path, task=task, workdir=workdir, tell=tell, say=print)
+        if dry_run or sample:
+            raise UserError(f"{path}: --dry-run and --sample are for a project's YAML. Leave them out.")
+        # It also judges; a project's own start must not wait for what that imports.
+        from lingo_hitl.lingo_chat.run import run as run_lingo_chat
+
+        return run_lingo_chat(content, path, task=task, workdir=workdir, offline=offline, tell=tell, say=print)
     project = only_task(load_project(path, workdir=workdir), task)
     if _is_dry(dry_run, sample):
         return print_estimate("generate", pipeline.estimate(project, "generate", sample=sample))

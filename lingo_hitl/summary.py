@@ -39,6 +39,9 @@ def _details(manifest: Manifest) -> list[str]:
         lines.append(f"{asked} were asked for: the original rounds in each cluster, which gives {got}")
     if lost := manifest.report.get("lost, of one token"):
         lines.append(f"{lost} rows of one token are lost, as the original loses them")
+    for judge, counts in manifest.report.get("judges", {}).items():
+        told = ", ".join(f"{what} {count}" for what, count in counts.items() if count and "token" not in what)
+        lines.append(f"{judge}: {told or 'no ratings'}")
     lines += [f"warning: {warning}" for warning in manifest.report.get("warnings", [])]
     if note := manifest.report.get("note"):
         lines.append(note)

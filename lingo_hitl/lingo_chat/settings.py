@@ -95,8 +95,8 @@ def is_lingo_chat(content: Mapping[str, Any]) -> bool:
     return ITS_OWN in content and "project" not in content
 
 
-def read_settings(content: Mapping[str, Any], path: Path) -> LingoChat:
-    """Lingo_Chat's YAML, checked, with the keys that it names in the environment.
+def read_settings(content: Mapping[str, Any], path: Path, *, keys: bool = True) -> LingoChat:
+    """Lingo_Chat's YAML, checked, and unless `keys` is False with the keys that it names in the environment.
 
     Raises:
         UserError: a key that is missing or does not fit, an unknown scoring prompt, an API key that is not there.
@@ -106,7 +106,7 @@ def read_settings(content: Mapping[str, Any], path: Path) -> LingoChat:
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, LingoChat)}") from None
     load_env(path)
-    missing = [name for name in settings.key_variables if os.environ.get(name, "").strip() in _UNSET]
+    missing = [name for name in settings.key_variables if keys and os.environ.get(name, "").strip() in _UNSET]
     if missing:
         raise UserError(
             f"{path}: multiturn_generation.key_list needs {', '.join(missing)}: not set. "

@@ -15,6 +15,7 @@ from lingo_hitl.curation.quality import DROPPED, KEPT, NO_DIALOGUE, sift
 from lingo_hitl.curation.quality_report import write_quality_report
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.personas import load_personas
+from lingo_hitl.quality_cli import quality
 from lingo_hitl.records import GENERATED, to_table
 from tests.judging.good_dialogues import ENGLISH, KOREAN
 
@@ -103,14 +104,15 @@ def test_the_command_takes_a_project_and_a_file(tmp_path):
     project = "project: p\nworkdir: work\ncorpus: [{path: 'sample:ko'}]\njudge: {quality: {copying: 0.9}}\n"
     (tmp_path / "p.yaml").write_text(project, encoding="utf-8")
 
-    def run(*words):
-        command = [sys.executable, "-m", "lingo_hitl.cli", "quality", *words]
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)}
-        )
-
-    told = run("p.yaml", "--copying", "0.4", "--json")
+    told = subprocess.run(
+        [sys.executable, "-m", "lingo_hitl.cli", "quality", "p.yaml", "--copying", "0.4", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+    )
     assert json.loads(told.stdout)["kept"] == 3, told.stderr
     assert {path.name for path in (tmp_path / "work" / "quality").iterdir()} == {KEPT, DROPPED, "report.html"}
-    refused = run("p.yaml", "--copying", "4")
-    assert refused.returncode == 2 and "--copying" in refused.stderr and refused.stderr.count("\n") == 1
+    with pytest.raises(UserError, match="--copying: input should be less than or equal to 1"):
+        quality(tmp_path / "p.yaml", copying=4)

@@ -24,8 +24,9 @@ FIELDS = {
 
 
 def test_its_yaml_runs_unchanged_and_writes_its_two_files(tmp_path, provider):
-    ran = generate(folder_of_a_user(tmp_path), provider)
+    ran = generate(folder_of_a_user(tmp_path, [*SEEDS, {"instruction": " ", "output": "?"}]), provider)
     assert ran.returncode == 0, ran.stderr
+    assert "dropped 1: the instruction is empty" in ran.stdout
     today = f"{date.today():%y%m%d}.jsonl"
     assert {path.name for path in (tmp_path / "data").glob("*/*.jsonl")} == {"KoAlpaca_v1.1.jsonl", today}
     raw = lines_in(tmp_path / "data" / "synt_raw")
@@ -62,6 +63,9 @@ def test_a_second_run_asks_and_writes_nothing_and_a_lower_threshold_adds_what_it
     before = [path.read_bytes() for path in sorted((tmp_path / "data").glob("*/*.jsonl"))]
     assert "3 were there before" in generate(tmp_path, provider).stdout
     assert [path.read_bytes() for path in sorted((tmp_path / "data").glob("*/*.jsonl"))] == before
+    (tmp_path / ".env").rename(tmp_path / "keys")
+    assert "3 were there before" in generate(tmp_path, provider, "--offline").stdout
+    (tmp_path / "keys").rename(tmp_path / ".env")
     for threshold, there, told in (("1.5", [4.5, 4.5, 2.0], "1 dialogues"), ("4.0", [4.5, 4.5, 2.0], "1 dialogues")):
         (tmp_path / "basic_config.yaml").write_text(YAML.replace("threshold: 3.0", f"threshold: {threshold}"))
         assert told in generate(tmp_path, provider).stdout

@@ -145,9 +145,14 @@ def _score(asked: str, language: str) -> str:
     return f"Score: {score}\nRationale: It agrees with what is known."
 
 
+_KINDS = ("", "string", "number", "integer", "boolean", "array", "object")
+"""Google's SDK names types by their numbers."""
+
+
 def _fitting(schema: Mapping[str, Any], chance: Random, texts: Sequence[str]) -> Any:
     """A JSON value that a schema allows; lists are as long as there are texts to rate."""
-    kind = str(schema.get("type", "string")).lower()
+    kind = schema.get("type", "string")
+    kind = _KINDS[kind] if isinstance(kind, int) else kind.lower()
     if "enum" in schema:
         return chance.choice(list(schema["enum"]))
     if kind == "object":

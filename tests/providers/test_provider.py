@@ -75,7 +75,9 @@ def test_a_judge_of_the_brain_s_is_understood_and_rates_a_text_alike_wherever_it
     from lingo_hitl.generation.prompts import render
 
     def rated(texts):
-        content = render("lingo_hitl.judging.prompts", language, "annotate", criteria="-", instruction="?", texts=texts)
+        content = render(
+            "lingo_hitl.judging.prompts", language, "annotate", criteria="-", instruction="?", texts=texts, json=False
+        )
         call = Call(1, "k", "m", True, [{"role": "user", "content": content}], {})
         return [verdict.rating for verdict in parse_ratings(speak(call), len(texts))]
 
