@@ -96,6 +96,11 @@ class LLMSpec(Section):
         return self.name or (Path(model).name if model.startswith("/") else model)
 
     @property
+    def runs_here(self) -> bool:
+        """Whether it is computed by the process that asks it."""
+        return self.model.startswith(("packaged/", "transformers/"))
+
+    @property
     def portable(self) -> str:
         """The model's name in the config, without this machine's folders."""
         provider, _, model = self.model.partition("/")

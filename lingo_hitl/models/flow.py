@@ -23,6 +23,9 @@ from lingo_hitl.records import Row
 
 WINDOW = 512
 """Rows under way at once; enough for hundreds of calls that take seconds each."""
+WINDOW_BATCHES = 6
+"""The same for models on this machine, in batches: more would not fill them better, and the first rows would be
+finished with the last."""
 
 Work = Callable[[Row], Awaitable[Row]]
 """From a row to the columns that are added to it."""
@@ -109,7 +112,7 @@ def run_flow(
     *,
     what: str,
     total: int,
-    window: int = WINDOW,
+    window: int | None = None,
     engine: Engine = "local",
     workers: int | None = None,
 ) -> Iterator[Row]:
@@ -121,7 +124,8 @@ def run_flow(
     Args:
         what: what is done, in words for the progress bar.
         total: how many rows there are.
-        window: rows under way at once; on Ray the batches of its workers decide.
+        window: rows under way at once, as many as the models are good for where absent; on Ray the batches
+            of its workers decide.
         engine: this process, or Ray; see `on_ray`.
         workers: on Ray the processes of each step that asks a model; 2 where absent.
 
@@ -133,7 +137,14 @@ def run_flow(
         from lingo_hitl.models.on_ray import run_on_ray
 
         return run_on_ray(flow, rows, session, what=what, total=total, workers=workers)
-    return _run(flow.start(session), rows, session, what, total, window)
+    return _run(flow.start(session), rows, session, what, total, window or window_of(flow))
+
+
+def window_of(flow: Flow) -> int:
+    """How many rows a flow should have under way at once."""
+    if not flow.models or not all(spec.runs_here for spec in flow.models):
+        return WINDOW
+    return WINDOW_BATCHES * max(spec.batch_size for spec in flow.models)
 
 
 def _run(work: Work, rows: Iterable[Row], session: Session, what: str, total: int, window: int) -> Iterator[Row]:

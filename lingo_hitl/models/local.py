@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,6 +22,7 @@ from pydantic import PrivateAttr
 
 from lingo_hitl.models.chat import ChatModel, Conversation, Request, Sampling
 from lingo_hitl.models.journal import Completion, completion_key
+from lingo_hitl.models.keys import Stop
 from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.packaged import smollm2
 from lingo_hitl.models.weights import Weights, fingerprint, load_weights
@@ -39,9 +40,8 @@ class LocalModel(ChatModel):
     """`packaged/smollm2-135m` and `transformers/<path or hub id>`."""
 
     gives_probabilities: ClassVar[bool] = True
-    _writers: dict[Sampling, Batcher[Request, Completion]] | None = PrivateAttr(None)
-    _readers: dict[tuple[str, ...], Batcher[FormattedInput, np.ndarray]] | None = PrivateAttr(None)
-    _unpicklable: ClassVar[tuple[str, ...]] = ("_writers", "_readers")
+    _batcher: Batcher[_Text | _Choice, Any] | None = PrivateAttr(None)
+    _unpicklable: ClassVar[tuple[str, ...]] = ("_batcher",)
 
     def load(self) -> None:
         super().load()
@@ -60,12 +60,7 @@ class LocalModel(ChatModel):
         return f"{self.spec.portable} {weights}".strip()
 
     async def _answer(self, request: Request, sampling: Sampling) -> Completion:
-        if self._writers is None:
-            self._writers = {}
-        if sampling not in self._writers:
-            most = AT_ONCE * self.spec.batch_size
-            self._writers[sampling] = Batcher(partial(self._write, sampling=sampling), most=most, patience_s=PATIENCE_S)
-        completion = await self._writers[sampling](request)
+        completion: Completion = await self._gathered()(_Text(request, sampling, self.session.stop))
         usage = self.session.tally.of(self.spec.portable)
         usage.calls += 1
         usage.input_tokens += completion.input_tokens
@@ -76,33 +71,22 @@ class LocalModel(ChatModel):
         self, conversation: FormattedInput, choices: Sequence[str], *, prefix: str = ""
     ) -> np.ndarray:
         """How likely each choice is as the next words, float64 [choices]; see `choice_probabilities`."""
-        if self._readers is None:
-            self._readers = {}
-        name = (*choices, prefix)
-        if name not in self._readers:
-            read = partial(self.choice_probabilities, choices=choices, prefix=prefix)
-            self._readers[name] = Batcher(read, most=AT_ONCE * self.spec.batch_size, patience_s=PATIENCE_S)  # type: ignore[arg-type]
-        return await self._readers[name](conversation)
+        shares: np.ndarray = await self._gathered()(_Choice(self._messages(conversation), tuple(choices), prefix))
+        return shares
 
-    def _write(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Texts for all requests, in their order; batches of like lengths."""
-        self.session.stop.check()
-        weights = self.weights
-        room = max(weights.context - sampling.max_new_tokens, weights.context // 2)
-        sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, weights.context - room))
-        completions: dict[int, Completion] = {}
-        with weights.lock:
-            prompts = [_prompt_ids(weights, request.messages) for request in requests]
-            cut = [prompt[-room:] for prompt in prompts]
-            for batch in _batches([len(p) + sampling.max_new_tokens for p in cut], rows=self.spec.batch_size):
-                streams = [_stream(requests[i], sampling) for i in batch]
-                for i, completion in zip(
-                    batch, _write(weights, [cut[i] for i in batch], sampling, streams), strict=True
-                ):
-                    lost = len(prompts[i]) - len(cut[i])
-                    note = f"the first {lost} of {len(prompts[i])} prompt tokens were cut to fit" if lost else None
-                    completions[i] = replace(completion, note=note)
-        return [completions[i] for i in range(len(requests))]
+    def _gathered(self) -> Batcher[_Text | _Choice, Any]:
+        """Where requests to these weights come together, those of other specs with the same batch size too."""
+        if self._batcher is None:
+            weights, rows = self.weights, self.spec.batch_size
+            if rows not in weights.batchers:
+                weights.batchers[rows] = Batcher(
+                    partial(_work, weights, rows),
+                    most=AT_ONCE * rows,
+                    patience_s=PATIENCE_S,
+                    group=lambda item: item.group,
+                )
+            self._batcher = weights.batchers[rows]
+        return self._batcher
 
     def choice_probabilities(
         self, conversations: Sequence[FormattedInput], choices: Sequence[str], *, prefix: str = ""
@@ -119,13 +103,74 @@ class LocalModel(ChatModel):
         Returns:
             float64 [conversations, choices]; each row sums to 1.
         """
-        if len(choices) < 2 or len(set(choices)) < len(choices) or not all(choices):
-            raise ValueError(f"choices {list(choices)}: expected two or more texts, not empty, all different")
-        weights = self.weights
-        with weights.lock:
-            logs = _choice_logs(weights, [self._messages(c) for c in conversations], choices, prefix)
-        shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        return _probabilities(self.weights, [self._messages(c) for c in conversations], choices, prefix)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text to be written."""
+
+    request: Request
+    sampling: Sampling
+    stop: Stop
+
+    @property
+    def group(self) -> Hashable:
+        """The same for all texts that one batch can hold; a row's seed is its own."""
+        return replace(self.sampling, seed=0), id(self.stop)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Choices to be weighed."""
+
+    messages: Conversation
+    choices: tuple[str, ...]
+    prefix: str
+
+    @property
+    def group(self) -> Hashable:
+        return self.choices, self.prefix
+
+
+def _work(weights: Weights, rows: int, items: Sequence[_Text | _Choice]) -> Sequence[Any]:
+    """What is asked of a model by items of one group: completions, or probabilities float64 [items, choices]."""
+    texts = [item for item in items if isinstance(item, _Text)]
+    if texts:
+        texts[0].stop.check()
+        return _written(weights, rows, texts)
+    choices = [item for item in items if isinstance(item, _Choice)]
+    return list(_probabilities(weights, [item.messages for item in choices], choices[0].choices, choices[0].prefix))
+
+
+def _written(weights: Weights, rows: int, items: Sequence[_Text]) -> list[Completion]:
+    """Texts for all items, in their order; batches of like lengths."""
+    sampling = items[0].sampling
+    room = max(weights.context - sampling.max_new_tokens, weights.context // 2)
+    most = min(sampling.max_new_tokens, weights.context - room)
+    completions: dict[int, Completion] = {}
+    with weights.lock:
+        prompts = [_prompt_ids(weights, item.request.messages) for item in items]
+        cut = [prompt[-room:] for prompt in prompts]
+        for batch in _batches([len(prompt) + most for prompt in cut], rows=rows):
+            streams = [_stream(items[i].request, items[i].sampling) for i in batch]
+            texts = _write(weights, [cut[i] for i in batch], replace(sampling, max_new_tokens=most), streams)
+            for i, completion in zip(batch, texts, strict=True):
+                lost = len(prompts[i]) - len(cut[i])
+                note = f"the first {lost} of {len(prompts[i])} prompt tokens were cut to fit" if lost else None
+                completions[i] = replace(completion, note=note)
+    return [completions[i] for i in range(len(items))]
+
+
+def _probabilities(
+    weights: Weights, conversations: Sequence[Conversation], choices: Sequence[str], prefix: str
+) -> np.ndarray:
+    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(choices):
+        raise ValueError(f"choices {list(choices)}: expected two or more texts, not empty, all different")
+    with weights.lock:
+        logs = _choice_logs(weights, conversations, choices, prefix)
+    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def _prompt_text(weights: Weights, messages: Conversation) -> str | None:

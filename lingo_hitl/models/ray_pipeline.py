@@ -103,7 +103,7 @@ def _replicas(step: Step, workers: int) -> int:
 
 def _computes(step: Step) -> bool:
     """Whether it runs a model on the machine of its worker."""
-    return any(spec.model.startswith(("packaged/", "transformers/")) for spec in step.models)
+    return any(spec.runs_here for spec in step.models)
 
 
 def share_of(ray: Any, steps: Sequence[Sequence[Step]], workers: int) -> dict[str, float]:

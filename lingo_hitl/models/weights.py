@@ -30,6 +30,7 @@ class Weights:
     tokenizer: Any
     context: int  # tokens that prompt and completion may have together
     lock: threading.Lock = field(default_factory=threading.Lock)
+    batchers: dict[int, Any] = field(default_factory=dict)  # by rows of a batch: where requests come together
 
     @property
     def device(self) -> Any:
