@@ -25,7 +25,7 @@ def distilabel_pipeline(bodies: list[Body], keys: list[str], given: argparse.Nam
     from distilabel.steps import LoadDataFromDicts
     from distilabel.steps.tasks import TextGeneration
 
-    from lingo_hitl.config import LLMSpec, Quota
+    from lingo_hitl.llm_config import LLMSpec, Quota
     from lingo_hitl.models.gemini import GeminiModel
     from lingo_hitl.models.journal import Journal
     from lingo_hitl.models.session import Session

@@ -5,13 +5,13 @@ Every model below is one section of that file; `lingo-hitl init` writes a commen
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import LLM, BudgetConfig, Quota, Section, Url, VariableName
 
 Language = Literal["ko", "en"]
 Aspect = Literal[
@@ -26,21 +26,7 @@ Aspect = Literal[
 ]
 
 
-def _variable_name(value: str) -> str:
-    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", value):
-        raise ValueError("expected the name of an environment variable, such as GEMINI_API_KEY, and never a key itself")
-    return value
-
-
-def _url(value: str) -> str:
-    if "@" in value.partition("://")[2].partition("/")[0]:
-        raise ValueError("holds a name or a password; expected a URL without, and the key in the environment")
-    return value.rstrip("/")
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
-VariableName = Annotated[str, AfterValidator(_variable_name)]
-Url = Annotated[str, AfterValidator(_url)]
 
 
 Pooling = Literal["auto", "pooler", "mean", "cls"]
@@ -48,74 +34,6 @@ Pooling = Literal["auto", "pooler", "mean", "cls"]
 pooler where it was trained, else the mean."""
 DType = Literal["float32", "bfloat16"]
 Engine = Literal["local", "ray"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Quota(Section):
-    """What one API key may be used for, for each model; no limit where absent."""
-
-    requests_per_minute: float | None = Field(None, gt=0)
-    tokens_per_minute: int | None = Field(None, ge=1)  # of the prompts
-    requests_per_day: int | None = Field(None, ge=1)  # in any 24 hours
-
-
-class BudgetConfig(Section):
-    """What the project may pay for completions in all its runs together, and at which prices; see `models.budget`."""
-
-    max_cost: float | None = Field(None, gt=0)  # in the currency of the prices
-    prices: str | None = None  # a file beside the config; what it lacks is looked up in the shipped one
-
-
-class LLMSpec(Section):
-    """A language model and how it samples. In YAML either this mapping or just the model's name.
-
-    `model` is `packaged/smollm2-135m`, `transformers/<path or hub id>`, `gemini/<model>`
-    or `openai/<model>` (any OpenAI-compatible server, with `base_url`).
-    """
-
-    model: str
-    name: str | None = None  # how it is called in records; the model's name where absent
-    system_prompt: str | None = None
-    temperature: float = Field(0.7, ge=0, le=2)
-    top_p: float = Field(0.95, gt=0, le=1)
-    top_k: int | None = Field(None, ge=1)
-    max_new_tokens: int = Field(256, ge=1)
-    base_url: Url | None = None
-    api_key_env: list[VariableName] | None = None  # names of environment variables, never a key itself
-    batch_size: int = Field(8, ge=1)  # local models: texts generated side by side
-    device: str | None = None  # local models: "cpu", "cuda", ...; chosen where absent
-    seed: int = 0
-
-    @property
-    def label(self) -> str:
-        """How the model is called in records: never with this machine's folders in it."""
-        model = self.model.split("/", 1)[-1]
-        return self.name or (Path(model).name if model.startswith("/") else model)
-
-    @property
-    def runs_here(self) -> bool:
-        """Whether it is computed by the process that asks it."""
-        return self.model.startswith(("packaged/", "transformers/"))
-
-    @property
-    def portable(self) -> str:
-        """The model's name in the config, without this machine's folders."""
-        provider, _, model = self.model.partition("/")
-        return f"{provider}/{Path(model).name}" if model.startswith("/") else self.model
-
-
-def _spec(value: Any) -> Any:
-    if isinstance(value, str):
-        return {"model": value}
-    if isinstance(value, dict) and isinstance(value.get("api_key_env"), str):
-        return {**value, "api_key_env": [value["api_key_env"]]}
-    return value
-
-
-LLM = Annotated[LLMSpec, BeforeValidator(_spec)]
 
 
 Preset = Literal["koalpaca", "kullm", "oig-ko", "alpaca", "dolly", "sharegpt", "messages"]
@@ -127,7 +45,7 @@ class Corpus(Section):
 
     path: str
     preset: Preset | None = None  # how its columns are laid out; found out where absent
-    columns: dict[Literal["instruction", "output", "id", "language", "quality"], str] = {}
+    columns: dict[Literal["instruction", "output", "id", "language", "quality"], str] = Field({})
     source: str | None = None
     language: Language | Literal["auto"] = "auto"
     split: str = "train"  # hub or datasets folder only
@@ -230,7 +148,7 @@ class QualityConfig(Section):
 class JudgeConfig(Section):
     """Who rates the texts before people do. Without judges, records carry no suggestions."""
 
-    judges: list[LLM] = []
+    judges: list[LLM] = Field([])
     aspects: list[Aspect] = Field(["overall-rating"], min_length=1)
     quality: QualityConfig = QualityConfig()
     method: Literal["auto", "text", "probabilities"] = "auto"
@@ -332,7 +250,7 @@ class Project(Section):
     generate: GenerateConfig = GenerateConfig(instruction=InstructionConfig())  # rows as they are
     judge: JudgeConfig = JudgeConfig()
     binarise: BinariseConfig = BinariseConfig()
-    quotas: dict[VariableName, Quota] = {}  # by the variable that holds the key
+    quotas: dict[VariableName, Quota] = Field({})  # by the variable that holds the key
     budget: BudgetConfig = BudgetConfig()
     map: MapConfig = MapConfig()
     argilla: ArgillaConfig = ArgillaConfig()

@@ -9,9 +9,10 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lingo_hitl.config import BudgetConfig, GenerateConfig, Project
+from lingo_hitl.config import GenerateConfig, Project
 from lingo_hitl.env_file import load_env
 from lingo_hitl.errors import UserError, nearest
+from lingo_hitl.llm_config import BudgetConfig
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 

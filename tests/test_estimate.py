@@ -3,8 +3,8 @@
 import pytest
 
 from lingo_hitl import pipeline
-from lingo_hitl.config import BudgetConfig, Quota
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import BudgetConfig, Quota
 from lingo_hitl.models.estimate import Plan, estimate
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.project_file import load_project

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from lingo_hitl.errors import UserError
 from lingo_hitl.journal_cli import app
-from lingo_hitl.models.journal import Completion, Entry, Journal
+from lingo_hitl.models.completion import Completion
+from lingo_hitl.models.journal import Entry, Journal
 from lingo_hitl.usage_table import print_usage
 
 PROJECT = "project: p\nworkdir: work\ncorpus: [{path: sample:ko}]\n"

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lingo_hitl.config import Evolve, LLMSpec, PreferenceConfig
+from lingo_hitl.config import Evolve, PreferenceConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Flow, Plain, Step, Work, load
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row, dropped, identified

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lingo_hitl.config import DialogueConfig, LLMSpec
+from lingo_hitl.config import DialogueConfig
 from lingo_hitl.generation.personas import Persona, choose, load_personas
 from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Flow, Step, Work, load
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row, dropped, identified

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from lingo_hitl.models.journal import Completion
+from lingo_hitl.models.completion import Completion
 from lingo_hitl.records import Row
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-from lingo_hitl.config import GenerateConfig, JudgeConfig, LLMSpec
+from lingo_hitl.config import GenerateConfig, JudgeConfig
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import LLMSpec
 
 _FAMILIES = {
     "gemini": r"gemini",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
-from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
+from lingo_hitl.config import JudgeConfig, QualityConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
@@ -32,6 +32,7 @@ from lingo_hitl.judging.written import (
     UltraFeedback,
     View,
 )
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Flow, Plain, Step, Work, load, run_flow
 from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.session import Session

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lingo_hitl.config import Corpus, DialogueConfig, GenerateConfig, JudgeConfig, LLMSpec, Project
+from lingo_hitl.config import Corpus, DialogueConfig, GenerateConfig, JudgeConfig, Project
 from lingo_hitl.env_file import load_env
 from lingo_hitl.errors import UserError, nearest
 from lingo_hitl.generation.personas import load_personas
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.project_file import expanded, explain
 
 ITS_OWN = "multiturn_generation"

@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from lingo_hitl.config import BudgetConfig
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, Journal
-from lingo_hitl.models.keys import Stop
+from lingo_hitl.llm_config import BudgetConfig
+from lingo_hitl.models.completion import Completion
+from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.prices import SHIPPED, load_prices
+from lingo_hitl.models.stop import Stop
 
 READ_EVERY_S = 1.0
 """How often the journal is asked what other processes have paid: by so much they may overshoot together."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from distilabel.models.llms.base import LLM
 from pydantic import Field, SkipValidation
 
-from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, completion_key
+from lingo_hitl.llm_config import LLMSpec
+from lingo_hitl.models.completion import Completion, completion_key
 from lingo_hitl.models.loop import submit
 from lingo_hitl.models.session import Session
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lingo_hitl.config import BudgetConfig, Quota
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import BudgetConfig, Quota
 from lingo_hitl.models.flow import Flow
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.keys import Key

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-from lingo_hitl.config import Engine, LLMSpec
-from lingo_hitl.models.keys import Stopped
+from lingo_hitl.config import Engine
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.loop import loop, submit
 from lingo_hitl.models.session import Session
+from lingo_hitl.models.stop import Stopped
 from lingo_hitl.progress import progress
 from lingo_hitl.records import Row
 

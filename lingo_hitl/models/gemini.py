@@ -18,7 +18,7 @@ from pydantic import PrivateAttr
 from requests.adapters import HTTPAdapter
 
 from lingo_hitl.models.chat import Conversation, Sampling
-from lingo_hitl.models.journal import Completion
+from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
 from lingo_hitl.models.remote import Refusal, RemoteModel
 

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lingo_hitl.config import LLMSpec, Quota
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import LLMSpec, Quota
 from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.stop import Stop
 
 MARGIN = 1.01
 """Windows are taken this much longer than the quota says: the provider's clock is not ours."""
@@ -130,42 +131,6 @@ class Key:
         since = int(time.time() // _HOUR_S) - 24
         self.by_hour = {hour: count for hour, count in self.by_hour.items() if hour >= since}
         return sum(self.by_hour.values())
-
-
-class Stopped(Exception):
-    """The run was given up by whoever asked for it."""
-
-
-class Stop:
-    """Whether a run shall ask no more, and why. What is under way by then still comes home."""
-
-    def __init__(self) -> None:
-        self.fault: BaseException | None = None
-        self._event = asyncio.Event()
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.fault = None
-        self._event = asyncio.Event()
-
-    def because(self, fault: BaseException) -> None:
-        """Wake all that wait for a key, and refuse whoever comes; on the models' event loop."""
-        self.fault = self.fault or fault
-        self._event.set()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, or raise the fault as soon as there is one."""
-        if seconds > 0 and self.fault is None:
-            try:
-                await asyncio.wait_for(self._event.wait(), seconds)
-            except TimeoutError:
-                return
-        self.check()
-
-    def check(self) -> None:
-        """Raise the fault, if there is one."""
-        if self.fault is not None:
-            raise self.fault
 
 
 class KeyPool:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError, nearest
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.session import Session
 
 if TYPE_CHECKING:

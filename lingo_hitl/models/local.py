@@ -21,10 +21,10 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from lingo_hitl.models.chat import ChatModel, Conversation, Request, Sampling
-from lingo_hitl.models.journal import Completion, completion_key
-from lingo_hitl.models.keys import Stop
+from lingo_hitl.models.completion import Completion, completion_key
 from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.packaged import smollm2
+from lingo_hitl.models.stop import Stop
 from lingo_hitl.models.weights import Weights, fingerprint, load_weights
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from distilabel.models.llms import OpenAILLM
 from pydantic import PrivateAttr, SecretStr
 
 from lingo_hitl.models.chat import Conversation, Sampling
-from lingo_hitl.models.journal import Completion
+from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
 from lingo_hitl.models.remote import Reason, Refusal, RemoteModel
 from lingo_hitl.models.wrapped import known_arguments, read_output

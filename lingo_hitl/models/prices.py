@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError
 
-from lingo_hitl.config import Section
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import Section
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
 LOCAL = ("packaged/", "transformers/")

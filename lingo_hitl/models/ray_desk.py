@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, Entry, Journal
+from lingo_hitl.models.completion import Completion
+from lingo_hitl.models.journal import Entry, Journal
 from lingo_hitl.models.session import SessionPlan
 from lingo_hitl.models.tally import Tally
 

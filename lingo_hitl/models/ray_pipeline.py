@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lingo_hitl.config import Quota
+from lingo_hitl.llm_config import Quota
 from lingo_hitl.models.flow import Step
 from lingo_hitl.models.ray_desk import packed
 from lingo_hitl.models.session import Session, SessionPlan

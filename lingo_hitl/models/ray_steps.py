@@ -13,11 +13,11 @@ from distilabel.typing import GeneratorStepOutput, StepOutput
 from pydantic import PrivateAttr
 
 from lingo_hitl.models.flow import Work
-from lingo_hitl.models.keys import Stopped
 from lingo_hitl.models.loop import loop, submit
 from lingo_hitl.models.ray_desk import DistantJournal, packed, packed_fault, unpacked
 from lingo_hitl.models.ray_pipeline import Job
 from lingo_hitl.models.session import Session
+from lingo_hitl.models.stop import Stopped
 from lingo_hitl.records import Row
 
 COLUMNS = ["place", "branch", "row", "new"]

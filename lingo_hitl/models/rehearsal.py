@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
-from lingo_hitl.config import BudgetConfig, LLMSpec, Quota
+from lingo_hitl.llm_config import BudgetConfig, LLMSpec, Quota
+from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.flow import Flow
-from lingo_hitl.models.journal import Completion, Journal
+from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.keys import request_size
 from lingo_hitl.models.loop import submit
 from lingo_hitl.models.session import Session

@@ -13,7 +13,7 @@ from pydantic import PrivateAttr
 
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.chat import ChatModel, Conversation, Request, Sampling
-from lingo_hitl.models.journal import Completion
+from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, KeyPool, request_size
 
 _LONGEST_PAUSE_S = 30.0

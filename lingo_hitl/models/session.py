@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingo_hitl.config import BudgetConfig, LLMSpec, Quota
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import BudgetConfig, LLMSpec, Quota
 from lingo_hitl.models.budget import Budget
-from lingo_hitl.models.journal import Completion, Entry, Journal, Run
-from lingo_hitl.models.keys import Key, KeyPool, Stop
+from lingo_hitl.models.completion import Completion
+from lingo_hitl.models.journal import Entry, Journal, Run
+from lingo_hitl.models.keys import Key, KeyPool
+from lingo_hitl.models.stop import Stop
 from lingo_hitl.models.tally import Tally
 
 if TYPE_CHECKING:

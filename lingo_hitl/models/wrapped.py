@@ -11,7 +11,7 @@ from distilabel.models.llms.base import LLM, AsyncLLM
 from pydantic import Field, PrivateAttr
 
 from lingo_hitl.models.chat import ChatModel, Request, Sampling
-from lingo_hitl.models.journal import Completion
+from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.loop import Batcher
 
 SIDE_BY_SIDE = 16  # requests under way at once

@@ -2,9 +2,10 @@
 
 import pytest
 
-from lingo_hitl.config import GenerateConfig, JudgeConfig, LLMSpec
+from lingo_hitl.config import GenerateConfig, JudgeConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.judging.families import families_of, same_family_warnings
+from lingo_hitl.llm_config import LLMSpec
 
 
 @pytest.mark.parametrize(

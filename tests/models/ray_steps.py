@@ -6,7 +6,7 @@ import os
 import signal
 from dataclasses import dataclass
 
-from lingo_hitl.config import LLMSpec
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Step
 
 

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingo_hitl.config import BudgetConfig, LLMSpec
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import BudgetConfig, LLMSpec
 from lingo_hitl.models.budget import Budget
-from lingo_hitl.models.journal import Completion, Entry, Journal
-from lingo_hitl.models.keys import Stop
+from lingo_hitl.models.completion import Completion
+from lingo_hitl.models.journal import Entry, Journal
 from lingo_hitl.models.prices import load_prices
 from lingo_hitl.models.session import Session
+from lingo_hitl.models.stop import Stop
 from tests.models.virtual_time import run
 from tests.providers import running
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Plain, Step, load, run_flow
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.session import Session

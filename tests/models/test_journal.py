@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, Entry, Journal, completion_key
+from lingo_hitl.models.completion import Completion, completion_key
+from lingo_hitl.models.journal import Entry, Journal
 
 HELLO = [{"role": "user", "content": "안녕"}]
 

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingo_hitl.config import Quota
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, Entry, Journal
-from lingo_hitl.models.keys import Key, KeyPool, Stop
+from lingo_hitl.llm_config import Quota
+from lingo_hitl.models.completion import Completion
+from lingo_hitl.models.journal import Entry, Journal
+from lingo_hitl.models.keys import Key, KeyPool
 from lingo_hitl.models.session import Session
+from lingo_hitl.models.stop import Stop
 from tests.models.virtual_time import run
 
 MINUTE = 60.0

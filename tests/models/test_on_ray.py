@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lingo_hitl.config import LLMSpec, Quota
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import LLMSpec, Quota
 from lingo_hitl.models.flow import Plain, load, run_flow
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.ray_pipeline import jobs_of

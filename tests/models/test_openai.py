@@ -2,8 +2,8 @@
 
 import pytest
 
-from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.loop import submit
 from lingo_hitl.models.session import Session

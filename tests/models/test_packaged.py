@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models import packaged
 from lingo_hitl.models.session import Session
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from lingo_hitl.config import LLMSpec
 from lingo_hitl.errors import UserError
-from lingo_hitl.models.journal import Completion, Entry, Journal
+from lingo_hitl.llm_config import LLMSpec
+from lingo_hitl.models.completion import Completion
+from lingo_hitl.models.journal import Entry, Journal
 from lingo_hitl.models.session import Session
 from lingo_hitl.models.upkeep import Unwanted, export, merge, prune, stats
 from tests.providers import running
