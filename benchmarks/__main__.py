@@ -5,6 +5,7 @@
     python -m benchmarks argilla_server [--quick]    the Argilla server beside its stock code; a team on it
     python -m benchmarks dialogue_quality       the figures of dialogue quality: what they find, what they cost
     python -m benchmarks generation [--quick]    a loopback Gemini: quotas used, cost of a call, memory
+    python -m benchmarks judging [--quick]       ratings on the wrong text: our parser beside distilabel's
 
 `make bench` and `make bench WHAT="koquality --quick"` do the same. `--help` behind a name tells its options.
 """
@@ -20,6 +21,7 @@ BENCHMARKS = {
     "argilla_server": "benchmarks.argilla_server",
     "dialogue_quality": "benchmarks.dialogue_quality",
     "generation": "benchmarks.generation",
+    "judging": "benchmarks.judging",
 }
 
 

@@ -55,16 +55,16 @@ def main(options: list[str]) -> None:
 
 def separation(korean: Sequence[Dialogue], english: Sequence[Dialogue]) -> list[tuple[str, str, float, float, float]]:
     """For each figure and language: AUC, the share of failures found, the share of good dialogues lost."""
-    limits = QualityConfig()
+    limits, personas = QualityConfig(), load_personas("sample")
     rows = []
     for language, dialogues in (("ko", korean), ("en", english)):
-        good = measure(dialogues, {})
+        good = measure(dialogues, personas)
         for figure, spoil in FAILURES.items():
             known = [i for i, row in enumerate(good) if row[figure] is not None]
             if not known:
                 continue
             draw = random.Random(0)
-            bad = measure([spoil(dialogues[i], draw) for i in known], {})
+            bad = measure([spoil(dialogues[i], draw) for i in known], personas)
             before = np.array([good[i][figure] for i in known])
             after = np.array([row[figure] for row in bad], dtype=float)
             labels = np.repeat([0, 1], len(known))
@@ -98,4 +98,4 @@ def letters(dialogues: Sequence[Dialogue]) -> int:
 
 def _dialogue(language: str, texts: Sequence[str]) -> Dialogue:
     messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
-    return {"task": "dialogue", "language": language, "persona": None, "messages": messages}
+    return {"task": "dialogue", "language": language, "persona": "historian", "messages": messages}

@@ -1,7 +1,7 @@
 """Generation against a loopback Gemini: what it makes of its quotas, what a call costs, what memory it takes.
 
-    make bench WHAT=generation                      everything: about 15 minutes on 2 cores
-    make bench WHAT="generation --quick"            the same on little: two minutes, for a look
+    make bench WHAT=generation                      everything: about 10 minutes on 2 cores
+    make bench WHAT="generation --quick"            the same on little: three minutes, for a look
     python -m benchmarks generation --help          which sections, how many dialogues, where files go
 
 Sections:

@@ -15,7 +15,7 @@ import typer
 
 from argilla_setup import launcher
 from argilla_setup.team import team_secrets
-from lingo_hitl import __version__, backup_cli
+from lingo_hitl import __version__, backup_cli, quality_cli
 from lingo_hitl.accounts_cli import app as accounts_app
 from lingo_hitl.config import Project, only_task
 from lingo_hitl.curate_cli import app as curate_app
@@ -26,6 +26,7 @@ from lingo_hitl.project_file import expanded, load_project, read_yaml
 from lingo_hitl.records import Task
 from lingo_hitl.status_table import print_status
 from lingo_hitl.summary import tell
+from lingo_hitl.usage_table import print_estimate
 
 app = typer.Typer(
     help="Generated Korean and English text, judged by people in Argilla, released as a dataset.",
@@ -46,6 +47,11 @@ Config = Annotated[Path, typer.Argument(help="The project's YAML file.", show_de
 Workdir = Annotated[Path | None, typer.Option(help="Where stages leave their folders; instead of the config's.")]
 Version = Annotated[str | None, typer.Option(help="Instead of the config's.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use no network: replay what the journal has.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Call no model: estimate calls, tokens, cost and time.")]
+Sample = Annotated[
+    int,
+    typer.Option(min=0, help="With --dry-run: ask, and pay, for so many rows first.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -150,26 +156,45 @@ def generate(
     task: Annotated[Task | None, typer.Option(help="Only this one of the config's tasks.")] = None,
     workdir: Workdir = None,
     offline: Offline = False,
+    dry_run: DryRun = False,
+    sample: Sample = 0,
 ) -> None:
     """1. From corpora to rows: persona dialogues, pooled completions, instructions."""
     from lingo_hitl import pipeline
-    from lingo_hitl.lingo_chat.run import run as run_lingo_chat
     from lingo_hitl.lingo_chat.settings import is_lingo_chat
 
     path = _one_config(config, yaml)
     if is_lingo_chat(content := read_yaml(path)):
-        if offline:
-            raise UserError(f"{path}: --offline is for a project's YAML, not for Lingo_Chat's. Leave it out.")
-        return run_lingo_chat(content, path, task=task, workdir=workdir, tell=tell, say=print)
-    return tell(pipeline.generate(only_task(load_project(path, workdir=workdir), task), offline=offline))
+        if dry_run or sample:
+            raise UserError(f"{path}: --dry-run and --sample are for a project's YAML. Leave them out.")
+        # It also judges; a project's own start must not wait for what that imports.
+        from lingo_hitl.lingo_chat.run import run as run_lingo_chat
+
+        return run_lingo_chat(content, path, task=task, workdir=workdir, offline=offline, tell=tell, say=print)
+    project = only_task(load_project(path, workdir=workdir), task)
+    if _is_dry(dry_run, sample):
+        return print_estimate("generate", pipeline.estimate(project, "generate", sample=sample))
+    return tell(pipeline.generate(project, offline=offline))
 
 
 @app.command(rich_help_panel=STAGE)
-def judge(config: Config, workdir: Workdir = None, offline: Offline = False) -> None:
+def judge(
+    config: Config,
+    workdir: Workdir = None,
+    offline: Offline = False,
+    dry_run: DryRun = False,
+    sample: Sample = 0,
+) -> None:
     """2. Rate every text with the project's judges."""
     from lingo_hitl import pipeline
 
-    tell(pipeline.judge(load_project(config, workdir=workdir), offline=offline))
+    project = load_project(config, workdir=workdir)
+    if _is_dry(dry_run, sample):
+        return print_estimate("judge", pipeline.estimate(project, "judge", sample=sample))
+    return tell(pipeline.judge(project, offline=offline))
+
+
+app.command(rich_help_panel=PROJECT)(quality_cli.quality)
 
 
 @app.command(rich_help_panel=PROJECT)
@@ -263,6 +288,12 @@ def _one_config(argument: Path | None, option: Path | None) -> Path:
     if path := argument or option:
         return path
     raise UserError("no config is given. Name a project's YAML, or Lingo_Chat's with --config basic_config.yaml.")
+
+
+def _is_dry(dry_run: bool, sample: int) -> bool:
+    if sample and not dry_run:
+        raise UserError("--sample: says how many rows --dry-run asks for first. Give both, or leave it out.")
+    return dry_run
 
 
 def _with_version(project: Project, version: str | None) -> Project:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from lingo_hitl.errors import UserError
 from lingo_hitl.project_file import load_project
+from lingo_hitl.usage_table import columns, wide
 
 if TYPE_CHECKING:
     from lingo_hitl.models.journal import Journal
@@ -110,17 +108,12 @@ def _age(text: str) -> timedelta:
 
 
 def _print(found: JournalStats) -> None:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("model")
-    for name in ("completions", "no text", "input tokens", "output tokens", "cost", "mean time"):
-        table.add_column(name, justify="right")
-    table.add_column("from")
-    table.add_column("to")
+    table = columns("", "completions", "no text", "input tokens", "output tokens", "cost", "mean time", "from", "to")
     for m in found.models:
         counts = (f"{n:,}" for n in (m.completions, m.without_text, m.input_tokens, m.output_tokens))
         cost = "?" if m.cost is None else f"{m.cost:.4f}"
         table.add_row(m.model, *counts, cost, f"{m.mean_seconds:.1f} s", m.first[:10], m.last[:10])
-    Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
+    wide(table)
     for m in found.models:
         for reason, count in m.reasons.items():
             print(f"  {m.model}: {count} without a text: {reason}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -29,6 +29,7 @@ CRON_PATIENCE_S = 600
 """How long `push` and `sync` wait for each other: cron starts both at the full hour."""
 
 if TYPE_CHECKING:
+    from lingo_hitl.models.estimate import Estimate
     from lingo_hitl.models.session import Session
     from lingo_hitl.release.release import ReleaseReport
 
@@ -61,7 +62,7 @@ def generate(project: Project, *, offline: bool = False) -> Manifest:
         inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
-        file = project.workdir / ".generate.rows"
+        file = _on_the_way(project, "generate")
         with open_session(project, "generate", offline=offline) as session, RowFile(file, GENERATED) as out:
             return stage(rows, project.generate, session=session, out=out)
 
@@ -87,7 +88,7 @@ def judge(project: Project, *, offline: bool = False) -> Manifest:
     personas = load_personas(dialogue.personas) if dialogue else {}
 
     def work(rows: pa.Table) -> Outcome:
-        file = RowFile(project.workdir / ".judge.rows", pa.schema([*rows.schema, *JUDGED]))
+        file = RowFile(_on_the_way(project, "judge"), pa.schema([*rows.schema, *JUDGED]))
         with open_session(project, "judge", offline=offline) as session, file as out:
             outcome = stage(rows, project.judge, session=session, out=out, personas=personas)
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
@@ -199,6 +200,38 @@ def run(project: Project, home: Path, tell: Callable[[Manifest], None]) -> None:
     tell(push(project, home))
 
 
+def estimate(project: Project, stage: Literal["generate", "judge"], *, sample: int = 0) -> Estimate:
+    """What a stage will still ask of models over a network: calls, tokens, cost and time.
+
+    Args:
+        sample: rows, evenly spread, that are asked for and paid for first; the stage itself replays them then.
+
+    Raises:
+        UserError: the stage before has not run; a model or persona that is not known.
+    """
+    from lingo_hitl.generation.plans import generating
+    from lingo_hitl.judging.plans import rating
+    from lingo_hitl.models.estimate import estimate as scaled
+    from lingo_hitl.models.flow import run_flow
+    from lingo_hitl.models.journal import Journal
+    from lingo_hitl.models.session import Session
+
+    if stage == "generate":
+        read_corpora(project)
+        plans = generating(read_rows(project.workdir, "corpus"), project.generate)
+    else:
+        _input(project, "generate")
+        plans = rating(read_rows(project.workdir, "generate"), project.judge)
+    with Journal(journal_path(project)) as journal:
+        if sample:
+            session = Session(journal, quotas=project.quotas, budget=project.budget)
+            for plan in plans:
+                places = plan.spread(sample)
+                for _ in run_flow(plan.flow, plan.taken(places), session, what=plan.what, total=len(places)):
+                    pass
+        return scaled(plans, journal, quotas=project.quotas, budget=project.budget, asked=sample)
+
+
 @contextmanager
 def open_session(project: Project, stage: str, *, offline: bool = False) -> Iterator[Session]:
     """What the models of a stage share; the journal remembers what the stage used, once it has all of it."""
@@ -279,7 +312,7 @@ def _run(
     *,
     always: bool = False,
 ) -> Manifest:
-    return run_stage(
+    manifest = run_stage(
         name,
         lambda: work(read_rows(project.workdir, needs)),
         workdir=project.workdir,
@@ -288,3 +321,10 @@ def _run(
         always=always,
         patience_s=CRON_PATIENCE_S if always else 0,
     )
+    _on_the_way(project, name).unlink(missing_ok=True)  # its rows are in the stage's folder now
+    return manifest
+
+
+def _on_the_way(project: Project, name: str) -> Path:
+    """Where a stage writes its rows until it is done."""
+    return project.workdir / f".{name}.rows"

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 from lingo_hitl.stages import Manifest
+from lingo_hitl.usage_table import print_usage
 
 
 def tell(manifest: Manifest, *, as_json: bool = False) -> None:
@@ -19,6 +20,8 @@ def tell(manifest: Manifest, *, as_json: bool = False) -> None:
         print("           some replies failed for now: the same command asks for them again")
     for line in _details(manifest):
         print(f"           {line}")
+    if not manifest.skipped:
+        print_usage(manifest.report, indent=11)
 
 
 def _details(manifest: Manifest) -> list[str]:
@@ -36,6 +39,9 @@ def _details(manifest: Manifest) -> list[str]:
         lines.append(f"{asked} were asked for: the original rounds in each cluster, which gives {got}")
     if lost := manifest.report.get("lost, of one token"):
         lines.append(f"{lost} rows of one token are lost, as the original loses them")
+    for judge, counts in manifest.report.get("judges", {}).items():
+        told = ", ".join(f"{what} {count}" for what, count in counts.items() if count and "token" not in what)
+        lines.append(f"{judge}: {told or 'no ratings'}")
     lines += [f"warning: {warning}" for warning in manifest.report.get("warnings", [])]
     if note := manifest.report.get("note"):
         lines.append(note)

@@ -54,7 +54,6 @@ def test_every_file_that_the_readme_names_is_there():
 def test_the_commands_from_init_to_down(tmp_path):
     folder = Path(tempfile.mkdtemp(prefix="lh-"))
     commands = [command for command in COMMANDS if command.startswith("lingo-hitl ")]
-    assert [command.split()[1] for command in commands][-1] == "generate", "the Gemini example comes last"
     shutil.copytree(ROOT / "configs", folder / "configs", symlinks=False)
     environment = {**os.environ, "LINGO_HITL_HOME": str(folder / "home"), "GEMINI_API_KEY": "loopback"}
     try:

@@ -61,6 +61,7 @@ def ready_dataset(
             dataset = rg.Dataset(name=name, workspace=connection.workspace, settings=wanted, client=connection.client)
             return dataset.create()
         found.settings.get()
+    _add_metadata(found, wanted, connection)
     if drift := _drift(found.settings, wanted):
         raise UserError(
             f"dataset '{name}' in Argilla no longer fits these rows: {drift}. Nothing was sent. "
@@ -68,6 +69,18 @@ def ready_dataset(
         )
     _set_overlap(found, project.push.overlap, connection)
     return found
+
+
+def _add_metadata(dataset: rg.Dataset, wanted: rg.Settings, connection: Connection) -> None:
+    """Have a dataset made earlier hold what records may be filtered by since; it takes nothing from any answer."""
+    there = _names(dataset.settings.metadata)
+    missing = [item for item in wanted.metadata if item.name not in there]
+    for item in missing:
+        body = item.api_model().model_dump(mode="json", include={"name", "title", "settings", "visible_for_annotators"})
+        connection.request("POST", f"datasets/{dataset.id}/metadata-properties", json=body)
+    if missing:
+        with speaking_to(connection.url):
+            dataset.settings.get()
 
 
 def _set_overlap(dataset: rg.Dataset, overlap: int, connection: Connection) -> None:

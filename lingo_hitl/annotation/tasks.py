@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lingo_hitl.judging.dialogue_quality.figures import FIGURES
 from lingo_hitl.records import Task, judged_texts, main_text
 
 if TYPE_CHECKING:
@@ -36,14 +37,6 @@ SCALE = """
 
 단축키 · Shortcuts: `1`–`5` 점수 · rating, `Enter` 제출 · submit, `Backspace` 버림 · discard, `→` 다음 · next.
 """
-
-QUALITY_TITLES = {
-    "catchphrase_overuse": "입버릇 남용 · Catchphrase overuse",
-    "shrinking": "짧아짐 · Shrinking",
-    "copying": "베낌 · Copying",
-    "speech_level_shift": "말투 흔들림 · Speech level shift",
-}
-"""The figures of a dialogue by their columns; higher is worse."""
 
 GUIDELINES: dict[Task, str] = {
     "instruction": f"""## 지시문과 답변 검증 · Validate an instruction and its output
@@ -164,7 +157,7 @@ def _metadata(client: rg.Argilla, task: Task) -> list[Any]:
             terms("persona", "인물 · Persona"),
             rg.IntegerMetadataProperty(name="turns", title="주고받은 횟수 · Turns", client=client),
             terms("speech_level", "말투 · Speech level"),
-            *(hidden_float(name, title) for name, title in QUALITY_TITLES.items()),
+            *(hidden_float(name, f"{korean} · {english}") for name, (english, korean) in FIGURES.items()),
         ]
     return properties
 
@@ -255,7 +248,7 @@ def _metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:
     if row["task"] == "dialogue":
         values |= {"persona": row["persona"], "turns": sum(m["role"] == "user" for m in row["messages"])}
         values |= {"speech_level": row.get("speech_level")}
-        values |= {name: round(figure, 3) for name in QUALITY_TITLES if (figure := row.get(name)) is not None}
+        values |= {name: round(figure, 3) for name in FIGURES if (figure := row.get(name)) is not None}
     return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 

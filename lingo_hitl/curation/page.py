@@ -96,8 +96,9 @@ def layout(x: str = "", y: str = "") -> dict[str, Any]:
 
 
 def readable(text: str) -> str:
-    """Without what an HTML page cannot hold."""
-    return text.replace("\0", "")
+    """Without what an HTML page cannot hold: NUL, and halves of surrogate pairs."""
+    # Of its own type: what jinja2 knows as safe markup must stay that.
+    return type(text)(text.replace("\0", "").encode("utf-8", "replace").decode())
 
 
 def shortened(text: str, length: int) -> str:

@@ -53,8 +53,7 @@ def generate(rows: pa.Table, config: GenerateConfig, *, session: Session, out: R
     report: dict[str, Any] = {
         "rows": dict(counts),
         **notes,
-        "models": session.tally.models(),
-        "keys": session.tally.keys(),
+        **session.report(),
         "seconds": round(time.monotonic() - started, 1),
     }
     return Outcome(out.close(), bad, report, unfinished=session.tally.failed > 0)

@@ -18,7 +18,8 @@ from lingo_hitl.config import JudgeConfig, LLMSpec, QualityConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import alone
-from lingo_hitl.judging.dialogue_quality.measure import excess, measure
+from lingo_hitl.judging.dialogue_quality.figures import excess
+from lingo_hitl.judging.dialogue_quality.measure import measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
@@ -91,8 +92,7 @@ def judge(
             out.add({name: row[name] for name in out.schema.names})
     report = {
         **told.report(),
-        "models": session.tally.models(),
-        "keys": session.tally.keys(),
+        **session.report(),
         "seconds": round(time.monotonic() - started, 1),
     }
     return Outcome(out.close(), bad, report, unfinished=session.tally.failed > 0)
@@ -141,7 +141,7 @@ class Judge(Step):
             check_prompts(self.config.prompts, PROMPTS, key="judge.prompts")
         llm = session.llm(self.spec)
         aspects = [*self.config.aspects, CORRECTNESS, BY_TURN]
-        hearing = self._written(llm) if writes(self.spec, llm, self.config) else _by_probabilities(llm, aspects)
+        hearing = self._written(llm) if writes(self.spec, llm, self.config) else self._probable(llm, aspects)
 
         async def rate(row: Row) -> Row:
             view = view_of(row)
@@ -156,6 +156,16 @@ class Judge(Step):
         if row["task"] != "dialogue":
             return list(dict.fromkeys(self.config.aspects))
         return [CORRECTNESS, BY_TURN] if self.config.by_turn else [CORRECTNESS]
+
+    def _probable(self, llm: ChatModel, aspects: list[str]) -> dict[str, Hear]:
+        def on(aspect: str) -> Hear:
+            async def rate(row: Row, view: View) -> Heard:
+                local = cast("LocalModel", llm)
+                return Heard(await rate_by_probabilities(local, view, aspect=aspect, prompts=self.config.prompts), [])
+
+            return rate
+
+        return {aspect: on(aspect) for aspect in aspects}
 
     def _written(self, llm: ChatModel) -> dict[str, Hear]:
         config = self.config
@@ -178,16 +188,6 @@ class Judge(Step):
             CORRECTNESS: on_dialogues(Correctness),
             BY_TURN: on_dialogues(CorrectnessByTurn),
         }
-
-
-def _by_probabilities(llm: ChatModel, aspects: list[str]) -> dict[str, Hear]:
-    def on(aspect: str) -> Hear:
-        async def rate(row: Row, view: View) -> Heard:
-            return Heard(await rate_by_probabilities(cast("LocalModel", llm), view, aspect=aspect), [])
-
-        return rate
-
-    return {aspect: on(aspect) for aspect in aspects}
 
 
 def writes(spec: LLMSpec, llm: ChatModel, config: JudgeConfig) -> bool:

@@ -54,15 +54,21 @@ ASPECTS = {
 }
 
 
-async def rate_by_probabilities(llm: LocalModel, view: View, *, aspect: str) -> list[Verdict]:
+async def rate_by_probabilities(
+    llm: LocalModel, view: View, *, aspect: str, prompts: str | None = None
+) -> list[Verdict]:
     """One verdict for each text of a view, or for each answer where the aspect is `correctness-by-turn`.
 
     Each text is judged by itself, so that there is no order to lean to. The packaged models know English
     only: they are asked in English, whatever the language of the texts.
+
+    Args:
+        prompts: a folder of prompts that go before the shipped ones.
     """
     provider = llm.spec.model.partition("/")[0]
     language = "en" if provider == "packaged" else view["language"]
-    questions = _questions(view, aspect, language, _Cutter(llm, TEXT_TOKENS[provider]))
+    shown, about = _questions(view, aspect, language, _Cutter(llm, TEXT_TOKENS[provider]))
+    questions = [render(PROMPTS, language, "probability", folder=prompts, shown=text, **about) for text in shown]
     asked = (
         llm.achoice_probabilities([{"role": "user", "content": question}], CHOICES, prefix=PREFIX[language])
         for question in questions
@@ -94,7 +100,8 @@ class _Cutter:
         return str(tokenizer.decode(ids[:limit])).rstrip("\ufffd") + " …"
 
 
-def _questions(view: View, aspect: str, language: str, cut: _Cutter) -> list[str]:
+def _questions(view: View, aspect: str, language: str, cut: _Cutter) -> tuple[list[str], dict[str, str]]:
+    """What is shown for each text, and what the prompt says about all of them."""
     kind = "dialogue" if aspect == CORRECTNESS else "answer"
     ask, answer = ("질문", "답변") if language == "ko" else ("Question", "Answer")
     if aspect == CORRECTNESS:
@@ -112,7 +119,7 @@ def _questions(view: View, aspect: str, language: str, cut: _Cutter) -> list[str
         "what": WHAT[language][kind],
         "reference": cut(view.get("reference", "")),
     }
-    return [render(PROMPTS, language, "probability", shown=text, **about) for text in shown]
+    return shown, about
 
 
 def _verdict(shares: np.ndarray, language: str) -> Verdict:

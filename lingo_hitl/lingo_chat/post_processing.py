@@ -13,6 +13,8 @@ _TOPIC = re.compile(r"\A\s*(?:<\s*)?주제\s*[:：][ \t]*([^\n>]*)>?[ \t]*\n+")
 _TOPIC_WORD = re.compile(r"\A\s*주제\s*[:：]\s*")
 _HEADING = re.compile(r"^[ ]{0,3}#{1,6}[ \t]+", re.M)
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
+_INCHES = re.compile(r'\d"$')
+_SENTENCE_GOES_ON = re.compile(r"[ \t]*(?:이?라고|이?라는|이?란|하고)")
 _CODE = re.compile(r"(^[ ]{0,3}```.*?(?:^[ ]{0,3}```[ \t]*$|\Z))", re.M | re.S)
 
 
@@ -22,14 +24,21 @@ def cleaned(answer: str, question: str) -> str:
     Goes: the question repeated at the beginning, a first line `주제: ...` or that label, the marks of headings,
     a single double quote at either end that has no other, more than one blank line. Code between ``` stays.
     """
-    text = answer.strip()
-    if question.strip() and text.startswith(question.strip()):
-        text = text.removeprefix(question.strip()).lstrip(" \t\n:：\"'”’-")
+    text = _without_echo(answer.strip(), question.strip())
     text = _TOPIC_WORD.sub("", _TOPIC.sub("", text))
     parts = _CODE.split(text)
     # The odd parts are code: there a # is a comment and blank lines are meant.
     parts[::2] = [_BLANK_LINES.sub("\n\n", _HEADING.sub("", part)) for part in parts[::2]]
     text = "".join(parts).strip()
-    if text.count('"') == 1:
+    if text.count('"') == 1 and not _INCHES.search(text):
         text = text.strip('"').strip()
     return text or answer
+
+
+def _without_echo(answer: str, question: str) -> str:
+    """The answer without the question before it, unless the question is the beginning of a sentence."""
+    rest = answer.removeprefix(question)
+    if not question or rest == answer or _SENTENCE_GOES_ON.match(rest):
+        return answer
+    ended = question[-1] in "?!.…？！。" and rest[:1].isspace()
+    return rest.lstrip(" \t\n:：-") if ended or rest[:1] in ("\n", ":", "：") else answer

@@ -19,13 +19,14 @@ from lingo_hitl.lingo_chat.lines import dialogue_line, post_processed
 from lingo_hitl.lingo_chat.scored import scored_dialogues
 from lingo_hitl.lingo_chat.settings import LingoChat, as_project, read_settings
 from lingo_hitl.models.flow import run_flow
-from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.session import Session
 from lingo_hitl.project_file import expanded
 from lingo_hitl.records import Row, Task
 from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_rows, run_stage
 
 STAGE = "lingo_chat"
+ROWS_A_KEY = 16
+"""Dialogues under way for each API key: enough for hundreds of requests a minute, and few enough that a key of
+Google's free tier, which stops after so many requests a day, has ended some by then and not merely begun many."""
 SCORED = pa.schema(
     [
         ("id", pa.string()),  # of the dialogue
@@ -49,6 +50,7 @@ def run(
     *,
     task: Task | None = None,
     workdir: Path | None = None,
+    offline: bool = False,
     tell: Callable[[Manifest], None],
     say: Callable[[str], None],
 ) -> None:
@@ -62,9 +64,9 @@ def run(
             the files by then stays, and the same command goes on.
     """
     began = date.today()
-    settings = read_settings(content, path)
+    settings = read_settings(content, path, keys=not offline)
     project = only_task(as_project(settings, path, workdir=workdir), task)
-    pipeline.read_corpora(project)
+    tell(pipeline.read_corpora(project))
     _write_project(project, path)
     if unused := settings.not_used():
         say(f"Read and not used: {', '.join(unused)}.")
@@ -75,7 +77,7 @@ def run(
         try:
             manifest = run_stage(
                 STAGE,
-                lambda: _converse(project, settings, raw, good),
+                lambda: _converse(project, settings, raw, good, offline=offline),
                 workdir=project.workdir,
                 config={"project": project.project, STAGE: settings.model_dump()},
                 inputs={"corpus": file_sha256(project.workdir / "corpus" / "rows.parquet")},
@@ -89,7 +91,7 @@ def run(
                 say(line)
 
 
-def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile) -> Outcome:
+def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile, *, offline: bool) -> Outcome:
     """All dialogues with their scores: the stage's rows, and the lines of both files."""
     talk = project.generate.dialogue
     assert talk is not None  # as_project made it so
@@ -98,12 +100,12 @@ def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile
     lost: list[Row] = []
     waiting = 0
     with (
-        Journal(project.workdir / "journal.sqlite") as journal,
+        pipeline.open_session(project, STAGE, offline=offline) as session,
         RowFile(project.workdir / f".{STAGE}.rows", SCORED) as out,
     ):
-        session = Session(journal, quotas=project.quotas)
         flow = scored_dialogues(talk, project.judge)
-        for row in run_flow(flow, rows, session, what="dialogues", total=seeds.num_rows):
+        window = ROWS_A_KEY * len(settings.key_variables)
+        for row in run_flow(flow, rows, session, what="dialogues", total=seeds.num_rows, window=window):
             if row["lost"] is not None:
                 lost.append(row["lost"])
                 continue

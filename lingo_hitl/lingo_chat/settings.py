@@ -95,8 +95,8 @@ def is_lingo_chat(content: Mapping[str, Any]) -> bool:
     return ITS_OWN in content and "project" not in content
 
 
-def read_settings(content: Mapping[str, Any], path: Path) -> LingoChat:
-    """Lingo_Chat's YAML, checked, with the keys that it names in the environment.
+def read_settings(content: Mapping[str, Any], path: Path, *, keys: bool = True) -> LingoChat:
+    """Lingo_Chat's YAML, checked, and unless `keys` is False with the keys that it names in the environment.
 
     Raises:
         UserError: a key that is missing or does not fit, an unknown scoring prompt, an API key that is not there.
@@ -106,7 +106,7 @@ def read_settings(content: Mapping[str, Any], path: Path) -> LingoChat:
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, LingoChat)}") from None
     load_env(path)
-    missing = [name for name in settings.key_variables if os.environ.get(name, "").strip() in _UNSET]
+    missing = [name for name in settings.key_variables if keys and os.environ.get(name, "").strip() in _UNSET]
     if missing:
         raise UserError(
             f"{path}: multiturn_generation.key_list needs {', '.join(missing)}: not set. "
@@ -141,6 +141,7 @@ def as_project(settings: LingoChat, path: Path, *, workdir: Path | None = None) 
     }
     drawn = {"top_p": 0.99, "top_k": 60}
     name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:64] or "lingo-chat"
+    prompts = str(_here(talk.prompts)) if talk.prompts else None
     return Project(
         project=name,
         workdir=(expanded(workdir) if workdir else _here("work") / name).resolve(),
@@ -150,13 +151,14 @@ def as_project(settings: LingoChat, path: Path, *, workdir: Path | None = None) 
                 user=LLMSpec(**model, **drawn, temperature=0.5),
                 assistant=LLMSpec(**model, **drawn, temperature=0.15),
                 personas=personas,
-                prompts=str(_here(talk.prompts)) if talk.prompts else None,
+                prompts=prompts,
                 persona=[talk.persona_name],
+                use_answer_prefix=talk.use_answer_prefix,
                 target_turns=talk.target_turn,
             )
         ),
         # Lingo_Chat scores with the model that writes: it is said, and does not stop the run.
-        judge=JudgeConfig(judges=[LLMSpec(**model, temperature=0.0)], same_family="allowed"),
+        judge=JudgeConfig(judges=[LLMSpec(**model, temperature=0.0)], same_family="allowed", prompts=prompts),
     )
 
 

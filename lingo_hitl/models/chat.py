@@ -102,11 +102,11 @@ class ChatModel(LLM):
         """
         sampling = self._sampling(max_new_tokens, temperature, schema)
         request = Request(self._messages(conversation), sample)
+        return await self.session.once(self._key(request, sampling), self, request, sampling)
 
-        async def ask() -> Completion:
-            return _tidied(await self._answer(request, sampling))
-
-        return await self.session.once(self._key(request, sampling), self.spec.portable, ask)
+    async def answer(self, request: Request, sampling: Sampling) -> Completion:
+        """A completion from the model itself, whatever the journal has; for the session to call."""
+        return _tidied(await self._answer(request, sampling))
 
     async def achoice_probabilities(
         self, conversation: FormattedInput, choices: Sequence[str], *, prefix: str = ""

@@ -46,10 +46,13 @@ class GeminiModel(RemoteModel):
         super().load()
         if self._clients is not None or self.session.offline:
             return
-        keys = keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
+        keys = self.keys()
         endpoint = self.spec.base_url or os.environ.get(ENDPOINT)
         self._clients = {key.variable: _client(key, endpoint) for key in keys}
         self._pool = self.session.pool(f"{self.spec.model} {endpoint or ''}".strip(), keys, patience_s=self.patience_s)
+
+    def keys(self) -> list[Key]:
+        return keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
 
     async def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Completion:
         assert self._clients is not None

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +98,16 @@ class Run:
 
     number: int
     stage: str
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over `replies` completions of a model."""
+
+    replies: int
+    input_tokens: float
+    output_tokens: float
+    seconds: float
 
 
 def completion_key(model: str, messages: Sequence[Message], parameters: Mapping[str, Any], sample: int) -> bytes:
@@ -220,6 +230,18 @@ class Journal:
             counts.update({hour: n for (v, m, hour), n in self._requests.items() if (v, m) == (variable, model)})
             return dict(counts)
 
+    def means(self) -> dict[str, Means]:
+        """What a completion with a text took and had in the mean, by model."""
+        with self._lock:
+            try:
+                rows = self._db.execute(
+                    "SELECT model, count(*), avg(input_tokens), avg(output_tokens), avg(seconds) FROM completions "
+                    "WHERE text IS NOT NULL GROUP BY model"
+                ).fetchall()
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+            return {model: Means(*means) for model, *means in rows}
+
     def spent(self) -> dict[str, float]:
         """What was paid for completions, by currency.
 
@@ -304,7 +326,11 @@ class Journal:
         return True  # an empty journal is still one: `journal or other` must not lose it
 
     def close(self) -> None:
+        """Write down what is counted, and close the file."""
         with self._lock:
+            if self._requests or self._used:
+                with suppress(UserError):  # counts and marks: not worth hiding another fault for
+                    self.put([])
             self._reader.close()
             self._db.close()
 

@@ -54,11 +54,7 @@ class OpenAIModel(RemoteModel):
         super().load()
         if self._clients is not None or self.session.offline:
             return
-        base_url = self.spec.base_url or os.environ.get("OPENAI_BASE_URL")
-        if base_url is not None and not self.spec.api_key_env:
-            keys = [Key(KEYLESS, "none", self.session.quotas.get(KEYLESS) or Key(KEYLESS, "").quota)]
-        else:
-            keys = keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
+        base_url, keys = self._base_url(), self.keys()
         where = {"base_url": base_url} if base_url else {}
         name = self.spec.model.partition("/")[2]
         self._clients = {
@@ -72,6 +68,14 @@ class OpenAIModel(RemoteModel):
         for client in self._clients.values():
             client.load()
         self._pool = self.session.pool(f"{self.spec.model} {base_url or ''}".strip(), keys, patience_s=self.patience_s)
+
+    def keys(self) -> list[Key]:
+        if self._base_url() is not None and not self.spec.api_key_env:
+            return [Key(KEYLESS, "none")]
+        return keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
+
+    def _base_url(self) -> str | None:
+        return self.spec.base_url or os.environ.get("OPENAI_BASE_URL")
 
     async def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Completion:
         assert self._clients is not None

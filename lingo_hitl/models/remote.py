@@ -65,6 +65,14 @@ class RemoteModel(ChatModel):
         """What an error of `_call` means; None: it is none of the provider's, but a fault of ours."""
 
     @abstractmethod
+    def keys(self) -> list[Key]:
+        """The keys that the environment has for this model.
+
+        Raises:
+            UserError: it has none.
+        """
+
+    @abstractmethod
     def _place(self) -> str:
         """Where the server is looked for, in words for an error: a setting that may be wrong."""
 
@@ -82,7 +90,8 @@ class RemoteModel(ChatModel):
         while True:
             key, sent = await pool.take(pool.expected_tokens(size), limited_since)
             used: int | None = None
-            usage = self.session.tally.of(self.spec.model, key.variable)
+            usage = self.session.tally.of(self.spec.portable, key.variable)
+            began = time.monotonic()
             try:
                 completion = await self._call(key, request.messages, sampling)
                 completion = self.session.budget.pay(self.spec.model, completion)
@@ -98,7 +107,7 @@ class RemoteModel(ChatModel):
                 usage.input_tokens += completion.input_tokens
                 usage.output_tokens += completion.output_tokens
                 usage.cost += completion.cost or 0.0
-                return replace(completion, seconds=time.monotonic() - started)
+                return replace(completion, seconds=time.monotonic() - began)
             finally:
                 pool.give_back(key, sent, used=used, size=size)
             why = pool.without_secrets(refusal.words)

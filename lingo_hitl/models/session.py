@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.config import BudgetConfig, LLMSpec, Quota
 from lingo_hitl.errors import UserError
@@ -18,7 +18,7 @@ from lingo_hitl.models.keys import Key, KeyPool, Stop
 from lingo_hitl.models.tally import Tally
 
 if TYPE_CHECKING:
-    from lingo_hitl.models.chat import ChatModel
+    from lingo_hitl.models.chat import ChatModel, Request, Sampling
 
 MOST_THREADS = 512
 """Calls that wait in threads at once; a thread is started only where all others wait."""
@@ -78,6 +78,7 @@ class Session:
         self.budget = Budget(budget or BudgetConfig(), journal, self.stop)
         self.threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="calls")
         self._under_way: dict[bytes, asyncio.Task[Completion]] = {}
+        self._keys: dict[tuple[str, str], Key] = {}
         self._pools: dict[tuple[str, tuple[str, ...]], KeyPool] = {}
 
     @classmethod
@@ -92,29 +93,34 @@ class Session:
         """
         from lingo_hitl.models.llm import load_llm
 
-        self.budget.check(spec.model)
+        if not self.offline:
+            self.budget.check(spec.model)
         return load_llm(spec, session=self)
 
     def pool(self, model: str, keys: list[Key], *, patience_s: float) -> KeyPool:
-        """The pool of these keys for a model: one, however many specs name them."""
+        """The pool of these keys for a model: one, however many specs name them.
+
+        A key that other specs for the model name among other keys has one quota for all of them.
+        """
+        keys = [self._keys.setdefault((model, key.variable), key) for key in keys]
         name = (model, tuple(key.variable for key in keys))
         if name not in self._pools:
             self._pools[name] = KeyPool(model, keys, patience_s=patience_s, stop=self.stop, journal=self.journal)
         return self._pools[name]
 
-    async def once(self, key: bytes, model: str, ask: Callable[[], Awaitable[Completion]]) -> Completion:
+    async def once(self, key: bytes, model: ChatModel, request: Request, sampling: Sampling) -> Completion:
         """The completion under `key`: replayed, or asked for and on disk before this returns."""
         if (under_way := self._under_way.get(key)) is None:
             if (known := self.journal.get(key)) is not None:
-                self.tally.of(model).replayed += 1
+                self.tally.of(model.spec.portable).replayed += 1
                 self.journal.mark_used(key)
                 return known
             if self.offline:
                 raise UserError(
-                    f"{model}: the journal {self.journal.path} lacks a completion that this run needs. "
+                    f"{model.spec.model}: the journal {self.journal.path} lacks a completion that this run needs. "
                     "Run without --offline, or with the journal that has it."
                 )
-            under_way = self._under_way[key] = asyncio.create_task(self._keep(key, model, ask))
+            under_way = self._under_way[key] = asyncio.create_task(self._keep(key, model, request, sampling))
             under_way.add_done_callback(lambda _: self._under_way.pop(key, None))
         # Whoever waits may be cancelled; what is paid for still comes home.
         return await asyncio.shield(under_way)
@@ -124,12 +130,16 @@ class Session:
         while self._under_way:
             await asyncio.wait(list(self._under_way.values()))
 
-    async def _keep(self, key: bytes, model: str, ask: Callable[[], Awaitable[Completion]]) -> Completion:
+    def report(self) -> dict[str, Any]:
+        """What was asked by model and by the variable of each key, for a stage's manifest."""
+        return {"models": self.tally.models(), "keys": self.tally.keys(), "currency": self.budget.prices.currency}
+
+    async def _keep(self, key: bytes, model: ChatModel, request: Request, sampling: Sampling) -> Completion:
         self.stop.check()
-        completion = await ask()
+        completion = await model.answer(request, sampling)
         if completion.cost is None:
-            completion = self.budget.pay(model, completion)
-        await self.journal.keep(Entry(key, model, completion, self.budget.prices.currency))
+            completion = self.budget.pay(model.spec.model, completion)
+        await self.journal.keep(Entry(key, model.spec.portable, completion, self.budget.prices.currency))
         return completion
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from lingo_hitl.models.journal import Journal
 _COMPLETIONS = "key, model, text, finish, note, input_tokens, output_tokens, seconds, cost, at"
 _LAST_RUNS = "(SELECT max(number) FROM runs WHERE finished IS NOT NULL GROUP BY stage)"
 _USED = f"key IN (SELECT key FROM uses WHERE run IN {_LAST_RUNS})"
-_REASONS = 5  # that are told of each model, the commonest
+_REASONS = (
+    "SELECT finish, count(*) FROM completions WHERE model = ? AND text IS NULL "
+    "GROUP BY finish ORDER BY count(*) DESC LIMIT 5"
+)
 
 
 @dataclass(frozen=True)
@@ -63,25 +66,11 @@ def stats(journal: Journal) -> JournalStats:
             "SELECT model, count(*), count(*) - count(text), sum(input_tokens), sum(output_tokens), sum(cost), "
             "avg(seconds), min(at), max(at) FROM completions GROUP BY model ORDER BY count(*) DESC"
         ).fetchall()
-        models = [
-            ModelStats(
-                *row,
-                reasons=dict(
-                    db.execute(
-                        "SELECT finish, count(*) FROM completions WHERE model = ? AND text IS NULL "
-                        "GROUP BY finish ORDER BY count(*) DESC LIMIT ?",
-                        (row[0], _REASONS),
-                    ).fetchall()
-                ),
-            )
-            for row in found
-        ]
+        models = [replace(ModelStats(*row), reasons=dict(db.execute(_REASONS, row[:1]).fetchall())) for row in found]
         unused = None
         if _has_finished_runs(db):
             unused = db.execute(f"SELECT count(*) FROM completions WHERE NOT {_USED}").fetchone()[0]
-    path = journal.path
-    size = path.stat().st_size if path else 0
-    return JournalStats(str(path), size, models, journal.spent(), unused)
+    return JournalStats(str(journal.path), _size(journal), models, journal.spent(), unused)
 
 
 def export(journal: Journal, to: Path, *, models: str = "*") -> int:
@@ -195,4 +184,8 @@ def _has_finished_runs(db: sqlite3.Connection) -> bool:
 
 
 def _size(journal: Journal) -> int:
-    return journal.path.stat().st_size if journal.path else 0
+    """Bytes on disk, with what is not yet in its place."""
+    if journal.path is None:
+        return 0
+    files = (journal.path, journal.path.with_name(f"{journal.path.name}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())

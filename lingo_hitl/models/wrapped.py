@@ -43,7 +43,7 @@ class WrappedModel(ChatModel):
         self.inner.unload()
 
     async def _answer(self, request: Request, sampling: Sampling) -> Completion:
-        usage = self.session.tally.of(self.spec.model)
+        usage = self.session.tally.of(self.spec.portable)
         if isinstance(self.inner, AsyncLLM):
             completion = await self._alone(self.inner, request, sampling)
         else:

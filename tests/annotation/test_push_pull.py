@@ -6,7 +6,7 @@ import pytest
 
 from lingo_hitl.annotation.argilla_api import connect
 from lingo_hitl.annotation.consensus import consensus
-from lingo_hitl.annotation.datasets import dataset_name, find_dataset
+from lingo_hitl.annotation.datasets import dataset_name, find_dataset, pages
 from lingo_hitl.annotation.pull import pull
 from lingo_hitl.annotation.push import push
 from lingo_hitl.errors import UserError
@@ -174,6 +174,23 @@ def test_settings_that_drifted_are_found_before_anything_is_sent(send, people, p
         send(pairs)
         send([{**pairs[0], "completions": ["a", "b", "c"], "ratings": None, "confidence": None}])
     assert len(people.records()) == 3
+
+
+def test_a_dataset_made_earlier_gets_the_filters_that_were_added_since(send, people, project):
+    rows = mapped_rows(2, task="dialogue")
+    send(rows[:1])
+    dataset = find_dataset(people.connection, project, "dialogue")
+    assert dataset is not None
+    properties = f"datasets/{dataset.id}/metadata-properties"
+    listed = people.connection.request("GET", f"me/{properties}")["items"]
+    (copying,) = [item["id"] for item in listed if item["name"] == "copying"]
+    people.connection.request("DELETE", f"metadata-properties/{copying}")
+    figures = {"copying": 0.25, "speech_level": "해요체"}
+    assert send([{**row, **figures} for row in rows])[0] == (1, 1, 0)
+    (added,) = [i for i in people.connection.request("GET", f"me/{properties}")["items"] if i["name"] == "copying"]
+    assert added["title"] == "베낌 · Copying" and added["visible_for_annotators"] is False
+    held = [record["metadata"] for record in pages(people.connection, str(dataset.id))]
+    assert [(metadata["copying"], metadata["speech_level"]) for metadata in held] == [(0.25, "해요체")] * 2
 
 
 def test_an_unfinished_dataset_is_made_again(send, people, project):

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingo_hitl.annotation.tasks import (
-    QUALITY_TITLES,
     agent_name,
     fields_of,
     record_of,
@@ -17,6 +16,7 @@ from lingo_hitl.annotation.tasks import (
     texts_in,
     unfit,
 )
+from lingo_hitl.judging.dialogue_quality.figures import FIGURES
 from lingo_hitl.records import seen_texts
 
 AGENT = re.compile(r"^[a-zA-Z0-9-_:\.\/\s]*[a-zA-Z0-9][a-zA-Z0-9-_:\.\/\s]*$")
@@ -54,7 +54,7 @@ def test_a_dialogue_can_be_filtered_by_its_quality():
     row = {**ROW, "task": "dialogue", "persona": "orbit", "messages": [{"role": "user", "content": "왜?"}], **figures}
     metadata = record_of({**row, "ratings": None, "confidence": None, "speech_level": "해요체"}, {})["metadata"]
     assert metadata["speech_level"] == "해요체" and metadata["persona"] == "orbit"
-    assert {name: metadata.get(name) for name in QUALITY_TITLES} == {**figures, "speech_level_shift": 0.333}
+    assert {name: metadata.get(name) for name in FIGURES} == {**figures, "speech_level_shift": 0.333}
 
 
 def test_only_texts_that_a_judge_rated_get_a_suggestion():

@@ -52,6 +52,18 @@ def refused(path, **options):
     return str(caught.value)
 
 
+def test_rows_from_a_start_on_keep_their_place_their_url_and_their_original(tmp_path):
+    rows = [
+        {"instruction": f"{n}?", "output": "네", "url": f"u{n}", "org_output": "응" if n else None} for n in range(5)
+    ]
+    path = tmp_path / "seeds.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = read(path, start=1, limit=2).rows.to_pylist()
+    assert [(row["source_id"], row["url"], row["original"]) for row in found] == [("2", "u1", "응"), ("3", "u2", "응")]
+    assert read(path, limit=1).rows["original"].to_pylist() == [None]
+    assert "has no row 5, counted from 0" in refused(path, start=5)
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
 def test_every_format_gives_the_same_rows(tmp_path, ending):
     outcome = read(write(tmp_path / f"seeds{ending}", PAIRS))

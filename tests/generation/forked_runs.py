@@ -16,6 +16,7 @@ import pyarrow.parquet  # noqa: F401
 from lingo_hitl import cli, pipeline  # noqa: F401
 from lingo_hitl.corpus import seeds  # noqa: F401
 from lingo_hitl.generation import agents, dialogue, generate  # noqa: F401
+from lingo_hitl.lingo_chat import run  # noqa: F401
 from lingo_hitl.models import gemini, llm  # noqa: F401
 
 

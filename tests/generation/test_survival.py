@@ -11,7 +11,8 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +27,7 @@ CALLS = 4 * DIALOGUES  # a question, its answer, the next question, its answer
 KEYS = ["FIRST_GEMINI_API_KEY", "SECOND_GEMINI_API_KEY"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
     """As quick as a test needs it, with a straggler here and there and every fault that passes at once."""
     latency = Latency(0.002, 0.04, stragglers=0.02, straggler_s=0.3)
@@ -35,7 +36,7 @@ def provider() -> Iterator[Provider]:
         yield served
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def environment(provider) -> dict[str, str]:
     return {
         **os.environ,
@@ -65,21 +66,44 @@ def project(folder: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Run:
+    """A process, by its file descriptor, which is readable once that has ended."""
+
+    process: int
+
+    def ended(self, within_s: float) -> bool:
+        return bool(select.select([self.process], [], [], within_s)[0])
+
+    def finish(self) -> None:
+        assert self.ended(within_s=120)
+        os.close(self.process)
+
+
 class Runs:
     """Runs of the command, each in a process that was forked from one that has imported everything."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def start(self, *words: str) -> int:
-        """The file descriptor of the process that runs `lingo-hitl WORDS`; it is readable once that has ended."""
+    def start(self, *words: str) -> Run:
+        """`lingo-hitl WORDS`, just begun."""
         assert self._process.stdin and self._process.stdout
         print(*words, file=self._process.stdin, flush=True)
-        return os.pidfd_open(int(self._process.stdout.readline()))
+        return Run(os.pidfd_open(int(self._process.stdout.readline())))
+
+    def kill(self, words: list[str], provider: Provider, calls: int) -> None:
+        """Begin `lingo-hitl WORDS`, and kill it once so many calls of it have arrived; waits for what is on its way."""
+        run, until = self.start(*words), provider.count + calls
+        assert provider.wait_until(lambda it: it.count >= until)
+        assert not run.ended(within_s=0), "the work is not done before the last kill"
+        signal.pidfd_send_signal(run.process, signal.SIGKILL)
+        run.finish()
+        assert provider.wait_until(lambda it: it.connections == 0)
 
 
-@contextmanager
-def forked(environment: dict[str, str]) -> Iterator[Runs]:
+@pytest.fixture(scope="module")
+def runs(environment) -> Iterator[Runs]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.generation.forked_runs"],
         cwd=ROOT,
@@ -90,11 +114,6 @@ def forked(environment: dict[str, str]) -> Iterator[Runs]:
     ) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         yield Runs(process)
-
-
-def ended(run: int, within_s: float = 60) -> bool:
-    readable, _, _ = select.select([run], [], [], within_s)
-    return bool(readable)
 
 
 def texts_in(journal: Path) -> set[str]:
@@ -119,31 +138,23 @@ def used_by(calls: list[Call]) -> set[str]:
     return said & {message["content"] for call in calls for message in call.messages}
 
 
-def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same_rows(provider, environment, tmp_path):
+def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same_rows(
+    provider, environment, runs, tmp_path
+):
     config, chance = project(tmp_path), random.Random(4)
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     words = ["generate", str(config), "--workdir"]
-    with forked(environment) as runs:
-        run = runs.start(*words, str(whole))
-        assert ended(run)
-        os.close(run)
-        first = len(provider.calls)
-        assert len({call.digest for call in provider.calls}) == CALLS
-        assert len({call.said for call in provider.calls if call.said}) == CALLS, "a text stands for its question"
-        provider.faults.asked.clear()  # the second project meets the same faults
+    runs.start(*words, str(whole)).finish()
+    first = len(provider.calls)
+    assert len({call.digest for call in provider.calls}) == CALLS
+    assert len({call.said for call in provider.calls if call.said}) == CALLS, "a text stands for its question"
+    provider.faults.asked.clear()  # the second project meets the same faults
 
-        lives, kept = [first], []
-        for _ in range(KILLS):
-            run = runs.start(*words, str(torn))
-            until = provider.count + chance.randint(0, 2 * CALLS // KILLS)
-            assert provider.wait_until(lambda it, until=until: it.count >= until)
-            assert not ended(run, within_s=0), "the work is not done before the last kill"
-            signal.pidfd_send_signal(run, signal.SIGKILL)
-            assert ended(run)
-            os.close(run)
-            assert provider.wait_until(lambda it: it.connections == 0), "what was on its way has arrived"
-            lives.append(len(provider.calls))
-            kept.append(texts_in(torn / "journal.sqlite"))
+    lives, kept = [first], []
+    for _ in range(KILLS):
+        runs.kill([*words, str(torn)], provider, chance.randint(0, 2 * CALLS // KILLS))
+        lives.append(len(provider.calls))
+        kept.append(texts_in(torn / "journal.sqlite"))
     assert len(kept[-1]) > CALLS / 4 and not (torn / "generate").exists(), "the kills fell into the work"
     last = subprocess.run(
         [sys.executable, "-m", "lingo_hitl.cli", *words, str(torn)],
@@ -174,3 +185,38 @@ def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same
     assert pq.read_metadata(torn / "generate" / "rows.parquet").num_rows == DIALOGUES
     for file in torn.rglob("*"):
         assert not file.is_file() or b"secret-of-" not in file.read_bytes()
+
+
+def test_lingo_chat_s_files_have_every_dialogue_once_though_its_run_was_killed(provider, runs, tmp_path):
+    project(tmp_path)
+    kills, seeds, turns = 6, 50, 2
+    yaml = (ROOT / "tests" / "lingo_chat" / "basic_config.yaml").read_text(encoding="utf-8")
+    for before, after in {
+        '["LE", "JH"]': '["FIRST", "SECOND"]',
+        "target_turn: 3": f"target_turn: {turns}",
+        "start_idx: 0": f"start_idx: {DIALOGUES - seeds}",
+        "./data/org/KoAlpaca_v1.1.jsonl": str(tmp_path / "seeds.jsonl"),
+    }.items():
+        assert before in yaml
+        yaml = yaml.replace(before, after)
+    words = {}
+    for name in ("whole", "torn"):
+        config = tmp_path / name / "basic_config.yaml"
+        config.parent.mkdir()
+        config.write_text(yaml.replace("./data", str(config.parent)), encoding="utf-8")
+        words[name] = ["generate", "--config", str(config), "--workdir", str(config.parent / "work")]
+    runs.start(*words["whole"]).finish()
+    chance, first = random.Random(5), len(provider.calls)
+    for _ in range(kills):
+        runs.kill(words["torn"], provider, chance.randint(1, (2 * turns + 1) * seeds // kills))
+    runs.start(*words["torn"]).finish()
+
+    written = {
+        name: [file.read_text(encoding="utf-8").splitlines() for file in sorted((tmp_path / name).glob("*/*.jsonl"))]
+        for name in words
+    }
+    assert written["torn"] == written["whole"]
+    raw, good = sorted(map(len, written["torn"]), reverse=True)
+    assert raw == seeds > good > 0
+    paid = [call.digest for call in provider.calls[first:] if call.said and call.answered]
+    assert len(set(paid)) == (2 * turns + 1) * seeds

@@ -59,6 +59,7 @@ def test_pairs_by_the_judge_alone(project, capsys):
     (tie,) = read_dropped(workdir, "binarise")
     assert tie["reason"] == "a tie: chosen and rejected were found equally good"
     said = capsys.readouterr().out
+    assert "grader: ratings 16\n" in said
     assert "dropped 1: a tie" in said and str(workdir / "binarise" / "pairs.jsonl") in said and "done before" in said
 
 

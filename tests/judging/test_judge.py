@@ -1,13 +1,16 @@
 """The stage against a scripted judge, a tiny local model, and the packaged one."""
 
 import json
+import pickle
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingo_hitl.config import JudgeConfig
 from lingo_hitl.errors import UserError
+from lingo_hitl.judging.judge import Measured, judging
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.records import GENERATED, JUDGED, identified
 from tests.judging.rows import (
@@ -321,3 +324,11 @@ def test_the_packaged_model_rates_by_its_probabilities(tmp_path):
     assert all(0 <= confidence <= 1 for confidence in content[0]["confidence"])
     assert "다음 토큰 확률" in content[0]["rationales"][0] and content[0]["judge"] == "smollm2-135m"
     assert [1 <= rating <= 5 for rating in content[4]["turn_ratings"]] == [True, True]
+
+
+def test_the_steps_go_to_other_processes_as_they_are():
+    from lingo_hitl.generation.personas import load_personas
+
+    config = JudgeConfig(judges=["openai/a", "gemini/b"], by_turn=True, swap=True)
+    flow = judging(config, Measured(config.quality, load_personas("sample")))
+    assert pickle.loads(pickle.dumps(flow)) == flow

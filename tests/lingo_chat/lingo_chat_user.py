@@ -29,7 +29,8 @@ def talk(prompt: str) -> Reply:
         return gemini_text(f"{seed[1] if seed else '그것은'} 도대체 무엇일까요?")
     spoken = sum(map(ord, prompt)) % 100_000
     about = seed[1] if seed else "그것은"
-    return gemini_text(f"{about} 왜 {spoken}인가요?" if prompt.endswith("요.") else f"# 답\n\n{about} {spoken}이에요.")
+    asks = "덧붙여" in prompt or not prompt.endswith("?")
+    return gemini_text(f"{about} 왜 {spoken}인가요?" if asks else f"{about} {spoken}이에요.\n\n## 덧붙여\n더 있어요.")
 
 
 def folder_of_a_user(

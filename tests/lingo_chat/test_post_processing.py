@@ -35,6 +35,9 @@ def test_what_a_model_leaves_at_the_edges_goes(answer, left):
         '화면은 27"예요.',
         "그 질문, 별은 왜 빛나나요? 하고 묻는 사람이 많아요.",
         "하나\n둘\n셋",
+        "별은 왜 빛나나요?라는 질문은 오래되었어요.",
+        "별은 왜 빛나나요? 라고 물으셨지요. 핵융합 때문이에요.",
+        '가장 큰 화면은 27"',
         "```python\n# 별\n\n\n\nprint(1)\n```",
         "이 글의 주제: 별",
         "별은 왜 빛나나요?",
@@ -43,6 +46,11 @@ def test_what_a_model_leaves_at_the_edges_goes(answer, left):
 )
 def test_what_belongs_to_an_answer_stays_to_the_letter(answer):
     assert cleaned(answer, QUESTION) == answer
+
+
+def test_a_question_of_one_word_is_no_echo_where_a_sentence_begins_with_it():
+    assert cleaned("별은 빛나요.", "별") == "별은 빛나요."
+    assert cleaned("별\n빛나는 천체예요.", "별") == "빛나는 천체예요."
 
 
 @given(st.text(), st.text())

@@ -4,6 +4,7 @@ from datetime import date
 
 import pytest
 
+from lingo_hitl.generation.personas import load_personas
 from tests.command_line import lingo_here
 from tests.lingo_chat.lingo_chat_user import KEYS, SEEDS, YAML, folder_of_a_user, generate, lines_in
 from tests.providers import gemini_error, gemini_text
@@ -23,8 +24,9 @@ FIELDS = {
 
 
 def test_its_yaml_runs_unchanged_and_writes_its_two_files(tmp_path, provider):
-    ran = generate(folder_of_a_user(tmp_path), provider)
+    ran = generate(folder_of_a_user(tmp_path, [*SEEDS, {"instruction": " ", "output": "?"}]), provider)
     assert ran.returncode == 0, ran.stderr
+    assert "dropped 1: the instruction is empty" in ran.stdout
     today = f"{date.today():%y%m%d}.jsonl"
     assert {path.name for path in (tmp_path / "data").glob("*/*.jsonl")} == {"KoAlpaca_v1.1.jsonl", today}
     raw = lines_in(tmp_path / "data" / "synt_raw")
@@ -35,14 +37,19 @@ def test_its_yaml_runs_unchanged_and_writes_its_two_files(tmp_path, provider):
     ]
     first = raw[0]
     assert set(first) == FIELDS
-    assert (first["persona"], first["num_turns"], first["score_feedback"]) == ("orbit", 3, "읽어 보았습니다.")
+    assert (first["persona"], first["num_turns"], first["score_feedback"]) == ("neuroticism", 3, "읽어 보았습니다.")
     assert first["instruction"] == first["messages"][0]["content"] == "별은 도대체 무엇일까요?"
     assert [message["role"] for message in first["messages"]] == ["user", "assistant"] * 3
-    assert (first["ans_num_paragraphs"], first["ans_num_words"]) == ([2, 2, 2], [3, 3, 3])  # "# 답\n\n별은 ..."
+    answers = [message["content"] for message in first["messages"][1::2]]
+    assert first["ans_num_paragraphs"] == [2, 2, 2]
+    assert first["ans_num_words"] == [len(answer.split(" ")) for answer in answers]
+    persona = load_personas("sample")["neuroticism"]
+    assert answers[0].startswith(tuple(persona.prefixes("ko")))
+    assert all(answer.endswith(tuple(persona.suffixes("ko"))) for answer in answers[1:])
     post = lines_in(tmp_path / "data" / "post")
     assert [line["url"] for line in post] == ["https://kin.naver.com/0", "https://kin.naver.com/2"]
-    assert post[0]["messages"][1]["content"].startswith("답\n\n별은")
-    assert post[0]["ans_num_words"] == [2, 2, 2]
+    assert [message["content"] for message in post[0]["messages"][1::2]] == [a.replace("## ", "") for a in answers]
+    assert post[0]["ans_num_words"] == [words - 1 for words in first["ans_num_words"]]
     assert "model_inference (Lingo_Chat's vLLM side)" in ran.stdout
     assert set(provider.keys) == set(KEYS.values())
     told = ran.stdout + ran.stderr
@@ -56,6 +63,9 @@ def test_a_second_run_asks_and_writes_nothing_and_a_lower_threshold_adds_what_it
     before = [path.read_bytes() for path in sorted((tmp_path / "data").glob("*/*.jsonl"))]
     assert "3 were there before" in generate(tmp_path, provider).stdout
     assert [path.read_bytes() for path in sorted((tmp_path / "data").glob("*/*.jsonl"))] == before
+    (tmp_path / ".env").rename(tmp_path / "keys")
+    assert "3 were there before" in generate(tmp_path, provider, "--offline").stdout
+    (tmp_path / "keys").rename(tmp_path / ".env")
     for threshold, there, told in (("1.5", [4.5, 4.5, 2.0], "1 dialogues"), ("4.0", [4.5, 4.5, 2.0], "1 dialogues")):
         (tmp_path / "basic_config.yaml").write_text(YAML.replace("threshold: 3.0", f"threshold: {threshold}"))
         assert told in generate(tmp_path, provider).stdout
@@ -117,8 +127,8 @@ def test_its_dialogues_go_on_as_a_project_and_nothing_is_asked_twice(tmp_path, p
         config = "work/basic_config/project.yaml"
         ran = lingo_here(stage, config, folder=tmp_path, GEMINI_API_ENDPOINT=provider.url, NO_PROXY="127.0.0.1")
         assert ran.returncode == 0, ran.stderr
-        assert "3 rows      0 dropped" in ran.stdout
-    assert len(provider.prompts) == asked
+        assert stage != "generate" or "3 rows      0 dropped" in ran.stdout
+    assert len(provider.prompts) == asked  # that a judge's limits may drop some as copies is another matter
 
 
 def test_a_dialogue_without_a_score_is_kept_in_the_raw_file_alone(tmp_path, provider):
@@ -139,7 +149,7 @@ def test_a_dialogue_without_a_score_is_kept_in_the_raw_file_alone(tmp_path, prov
         ('"JH"]', '"JH", "DN", "YH"]', "needs DN_GEMINI_API_KEY, YH_GEMINI_API_KEY: not set"),
         ('["LE", "JH"]', '["AIzaSyD-0123456789012345678901234567890"]', "never a key itself"),
         ('["LE", "JH"]', "[LE, NO]", "'multiturn_generation.key_list.1': input should be a valid string"),
-        ('"orbit"', '"orbitt"', "persona 'orbitt' is not defined; known: orbit"),
+        ('"neuroticism"', '"neurotic"', "persona 'neurotic' is not defined; known: orbit"),
         (
             "CORRECTNESS_MULTITURN_SCORING_PROMPT",
             "RELEVANCE_PROMPT",

@@ -1,10 +1,7 @@
-"""What holds for every provider: samples, replay, distilabel's Tasks, kill -9."""
+"""What holds for every provider: samples, replay, distilabel's Tasks."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -111,43 +108,6 @@ def test_a_distilabel_pipeline_takes_it_and_its_completions_reach_the_journal(sp
         assert len(journal) == 2
     left = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert KEY.encode() not in left
-
-
-RUN = """
-import sys
-from pathlib import Path
-from lingo_hitl.config import LLMSpec
-from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.loop import submit
-from lingo_hitl.models.session import Session
-with Journal(Path(sys.argv[1])) as journal:
-    model = Session(journal).llm(LLMSpec(model="gemini/g"))
-    groups = model.complete([[{"role": "user", "content": f"question {i}"}] for i in range(40)])
-    print(sum(group[0].text is not None for group in groups))
-"""
-
-
-def test_after_kill_9_only_what_was_in_flight_is_asked_again(spec, provider, tmp_path):
-    path = tmp_path / "j.sqlite"
-    provider.delay_s = 0.02
-    run = subprocess.Popen([sys.executable, "-c", RUN, str(path)], cwd=REPOSITORY)
-    while len(provider.prompts) < 15:
-        assert run.poll() is None
-        time.sleep(0.005)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    time.sleep(0.1)  # what had been sent is counted by the server
-    asked = list(provider.prompts)
-    with Journal(path) as journal:
-        kept = len(journal)
-    assert 0 < kept < 40
-    again = subprocess.run(
-        [sys.executable, "-c", RUN, str(path)], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
-    assert again.stdout.strip() == "40"
-    assert len(provider.prompts) - len(asked) == 40 - kept
-    assert len(asked) - kept <= 4  # one key works on four requests at once
-    assert KEY.encode() not in path.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from lingo_hitl.config import Quota
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Completion, Entry, Journal
 from lingo_hitl.models.keys import Key, KeyPool, Stop
+from lingo_hitl.models.session import Session
 from tests.models.virtual_time import run
 
 MINUTE = 60.0
@@ -45,7 +46,7 @@ def together(*requests):
     return all_of_them()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 90),
     st.lists(st.tuples(st.floats(0, 200), st.floats(0, 20)), min_size=2, max_size=120),
@@ -58,7 +59,7 @@ def test_no_minute_has_more_requests_than_allowed(limit, arrivals):
     assert most_in_a_minute(log, "A") <= limit
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(100, 5000),
     st.lists(st.tuples(st.integers(1, 400), st.floats(0.5, 1.0), st.floats(0, 100)), min_size=2, max_size=80),
@@ -193,9 +194,27 @@ def test_a_stop_wakes_all_who_wait():
     assert ended < 1000 + 2
 
 
+def test_a_key_that_is_named_among_others_too_has_one_quota_for_a_model():
+    log = []
+
+    async def scene():
+        session = Session(Journal.in_memory())
+        quota = Quota(requests_per_minute=30)
+        alone = session.pool("m", [Key("A", "a", quota)], patience_s=900)
+        among = session.pool("m", [Key("A", "a", quota), Key("B", "b", quota)], patience_s=900)
+        assert session.pool("m", [Key("A", "a", quota)], patience_s=900) is alone
+        assert session.pool("other", [Key("A", "a", quota)], patience_s=900).keys[0] is not alone.keys[0]
+        await together(*(ask(pool, log, seconds=3.0) for pool in (alone, among) for _ in range(60)))
+
+    run(scene())
+    assert len(log) == 120
+    assert most_in_a_minute(log, "A") <= 30 and most_in_a_minute(log, "B") <= 30
+
+
 def test_a_day_s_requests_are_counted_across_processes(tmp_path):
     quota = Quota(requests_per_day=5)
     path = tmp_path / "j.sqlite"
+    hour = int(time.time() // 3600)
     with Journal(path) as mine, Journal(path) as theirs:  # as two processes have it
 
         async def scene():
@@ -214,5 +233,5 @@ def test_a_day_s_requests_are_counted_across_processes(tmp_path):
 
         run(scene())
     with Journal(path) as later:
-        hours = later.requests_by_hour("A", "m", since=int(time.time() // 3600) - 1)
+        hours = later.requests_by_hour("A", "m", since=hour)
     assert sum(hours.values()) == 5

@@ -21,6 +21,10 @@ _HANGUL = re.compile("[가-힣]")
 _TEXT = re.compile(r"<(?:text|글) (\d+)> (.*?)(?=\n<(?:text|글) \d+> |\n### |\Z)", re.S)
 _RESPONSE = re.compile(r"#(?:Given Response|주어진 답변)#:\s*(.*?)\n#(?:Rewritten|Created|고친)", re.S)
 
+# Gemini's REST clients write the types of a schema as numbers or in capitals.
+_TYPES = ("string", "number", "integer", "boolean", "array", "object")
+_KINDS = {code: name for n, name in enumerate(_TYPES, start=1) for code in (n, name, name.upper())}
+
 _THINGS = {
     "ko": (
         "밀물 썰물 달빛 태양풍 흑점 오로라 화산재 빙하 계절풍 발효 효모 광합성 엽록소 혈압 면역 백신 한글 훈민정음 "
@@ -145,19 +149,20 @@ def _score(asked: str, language: str) -> str:
     return f"Score: {score}\nRationale: It agrees with what is known."
 
 
-def _fitting(schema: Mapping[str, Any], chance: Random, texts: Sequence[str]) -> Any:
-    """A JSON value that a schema allows; lists are as long as there are texts to rate."""
-    kind = str(schema.get("type", "string")).lower()
+def _fitting(schema: Mapping[str, Any], chance: Random, texts: Sequence[str], rating: int | None = None) -> Any:
+    """A JSON value that a schema allows; text_1, text_2, ... are rated as they are in words."""
+    kind = _KINDS.get(schema.get("type"), schema.get("type"))
     if "enum" in schema:
         return chance.choice(list(schema["enum"]))
     if kind == "object":
-        return {name: _fitting(part, chance, texts) for name, part in schema.get("properties", {}).items()}
+        own = {f"text_{n}": _rating(text) for n, text in enumerate(texts, start=1)}
+        parts = schema.get("properties", {}).items()
+        return {name: _fitting(part, chance, texts, own.get(name, rating)) for name, part in parts}
     if kind == "array":
-        least, most = int(schema.get("minItems", 1)), int(schema.get("maxItems", 99))
-        count = min(max(least, len(texts)), most)
+        count = max(int(schema.get("minItems", 1)), len(texts))
         return [_fitting(schema.get("items", {}), chance, texts) for _ in range(count)]
     if kind in ("integer", "number"):
-        return chance.randint(int(schema.get("minimum", 1)), int(schema.get("maximum", 5)))
+        return rating or chance.randint(int(schema.get("minimum", 1)), int(schema.get("maximum", 5)))
     return kind == "boolean" or "한 문장으로 쓴 근거입니다."
 
 

@@ -70,13 +70,18 @@ def test_the_same_questions_meet_the_same_faults_whatever_came_between():
     assert all(second == first for first, second in forth.values() if first in LASTING)
 
 
+@pytest.mark.parametrize("held", [False, True], ids=["words", "json"])
 @pytest.mark.parametrize("language", ["ko", "en"])
-def test_a_judge_of_the_brain_s_is_understood_and_rates_a_text_alike_wherever_it_stands(language):
+def test_a_judge_of_the_brain_s_is_understood_and_rates_a_text_alike_wherever_it_stands(language, held):
     from lingo_hitl.generation.prompts import render
 
     def rated(texts):
-        content = render("lingo_hitl.judging.prompts", language, "annotate", criteria="-", instruction="?", texts=texts)
-        call = Call(1, "k", "m", True, [{"role": "user", "content": content}], {})
+        shown = {"criteria": "-", "instruction": "?", "texts": texts, "json": held}
+        content = render("lingo_hitl.judging.prompts", language, "annotate", **shown)
+        one = {"type": 6, "properties": {"rationale": {"type": 1}, "rating": {"type": 3}}}  # as the SDK writes it
+        schema = {"type": 6, "properties": {f"text_{n}": one for n, _ in enumerate(texts, start=1)}}
+        config = {"generationConfig": {"responseSchema": schema}} if held else {}
+        call = Call(1, "k", "m", True, [{"role": "user", "content": content}], config)
         return [verdict.rating for verdict in parse_ratings(speak(call), len(texts))]
 
     texts = ["하나", "둘\n\n두 단락", "셋", "four"]

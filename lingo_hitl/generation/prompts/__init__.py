@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment, Template
     from jinja2.nodes import Node
 
+PACKAGES = ("lingo_hitl.generation.prompts", "lingo_hitl.judging.prompts")
+"""Where shipped prompts are; one folder of a user's may hold some of each."""
 _MARK = re.compile(r"<[A-Z]{2,}>")  # what distilabel fills in
 
 
@@ -49,12 +51,13 @@ def check_prompts(folder: str, package: str, *, key: str) -> None:
     found = sorted(place.glob("**/*.md")) if place.is_dir() else []
     if not found:
         raise UserError(f"{place}: no folder with prompts in it, such as ko/persona_agent.md. Check {key}.")
-    shipped = _names(package)
+    mine, known = _names(package), [name for each in PACKAGES for name in _names(each)]
     for file in found:
         name = file.relative_to(place).with_suffix("").as_posix()
-        if name not in shipped:
-            raise UserError(f"{file}: there is no such prompt.{nearest(name, shipped)} Known: {', '.join(shipped)}.")
-        _check(file, _read(files(package), name), name)
+        if name not in known:
+            raise UserError(f"{file}: there is no such prompt.{nearest(name, known)} Known: {', '.join(known)}.")
+        if name in mine:
+            _check(file, _read(files(package), name), name)
 
 
 def prompt_hashes(folder: str | None) -> dict[str, str]:

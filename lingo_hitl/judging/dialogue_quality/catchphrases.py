@@ -7,8 +7,10 @@ name nothing that the user asked about, and the freer it stands in a text, the l
 
     opening, closing    the same first or last segment (what stands between punctuation marks) of two answers
     segment             the same one elsewhere, of four tokens or more with two content words
+    sentence            the same one elsewhere, of five tokens or more with a content word
     run                 the same tokens in the middle of sentences: eight morphemes or six words, three of content
-    tic                 any segment with a content word that is in three answers: a name called, a laugh
+    tic                 any segment with a content word that is in three answers, or, of two words, in both of two:
+                        a name called, a laugh
 """
 
 from __future__ import annotations
@@ -45,11 +47,10 @@ Forms = tuple[str, ...]
 @dataclass(frozen=True)
 class _Segment:
     tokens: Sentence
-    line_end: bool = False
 
     @property
     def forms(self) -> Forms:
-        return tuple(token.form for token in self.tokens)
+        return _forms(self.tokens)
 
 
 def overuse(
@@ -121,15 +122,17 @@ def _set_phrases(answers: Sequence[Said], topic: frozenset[str], language: Langu
         new_openings |= {start} if start else set()
         new_closings = {last.forms for last in held[-1:] if _stands_alone(last, topic)}
         new_others = {s.forms for s in held if len(s.tokens) >= 4 and _formulaic(s.tokens, topic, 2)}
-        new_runs = set(_runs(said, _RUN[language], topic))
-        tics = {s.forms for s in held if spread[s.forms] >= TIC_ANSWERS and _is_tic(s, topic)}
-        seen = (new_openings & openings, new_closings & closings, (new_others | tics) & others, new_runs & runs)
-        if any(seen):
+        new_others |= {_forms(s) for s in _prose(said) if len(_forms(s)) >= 5 and _formulaic(s, topic, 1)}
+        new_runs = dict(_runs(said, _RUN[language]))
+        tics = {s.forms for s in held if _is_tic(s, topic) and _comes_often(s, spread, len(answers))}
+        seen = (new_openings & openings, new_closings & closings, (new_others | tics) & others)
+        # Hardly any run recurs: only of those that do it is asked what they are made of.
+        if any(seen) or any(_formulaic(new_runs[forms], topic, 3) for forms in new_runs.keys() & runs):
             at_fault.add(i)
         openings |= new_openings
         closings |= new_closings
         others |= new_others | tics
-        runs |= new_runs
+        runs |= new_runs.keys()
     return at_fault
 
 
@@ -162,14 +165,22 @@ def _is_tic(segment: _Segment, topic: frozenset[str]) -> bool:
     return "".join(segment.forms) not in _CONNECTIVES and _formulaic(segment.tokens, topic, 1)
 
 
+def _comes_often(segment: _Segment, spread: Counter[Forms], answers: int) -> bool:
+    return spread[segment.forms] >= (2 if answers == 2 and len(segment.tokens) > 1 else TIC_ANSWERS)
+
+
+def _forms(tokens: Sentence) -> Forms:
+    return tuple(token.form for token in tokens if token.tag != "PAUSE")
+
+
 def _start(said: Said, length: int, topic: frozenset[str]) -> Forms | None:
     first = next((tuple(t for t in sentence if t.tag != "PAUSE") for sentence in _prose(said)), ())[:length]
-    return tuple(token.form for token in first) if len(first) == length and _formulaic(first, topic, 2) else None
+    return _forms(first) if len(first) == length and _formulaic(first, topic, 2) else None
 
 
-def _runs(said: Said, length: int, topic: frozenset[str]) -> Iterator[Forms]:
+def _runs(said: Said, length: int) -> Iterator[tuple[Forms, Sentence]]:
     for sentence in _prose(said):
         tokens = tuple(token for token in sentence if token.tag != "PAUSE")
+        forms = _forms(tokens)
         for i in range(len(tokens) - length + 1):
-            if _formulaic(tokens[i : i + length], topic, 3):
-                yield tuple(token.form for token in tokens[i : i + length])
+            yield forms[i : i + length], tokens[i : i + length]

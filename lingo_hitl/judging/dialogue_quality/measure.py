@@ -1,11 +1,11 @@
-"""The figures of a dialogue, and whether they are beyond what the config allows."""
+"""The figures of dialogues, from their messages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lingo_hitl.config import Language, QualityConfig
+from lingo_hitl.config import Language
 from lingo_hitl.judging.dialogue_quality import catchphrases
 from lingo_hitl.judging.dialogue_quality.copying import copying, shrinking
 from lingo_hitl.judging.dialogue_quality.speech_level import levels_of
@@ -14,9 +14,6 @@ from lingo_hitl.records import DIALOGUE_QUALITY, Row
 
 if TYPE_CHECKING:
     from lingo_hitl.generation.personas import Persona
-
-FIGURES = ("catchphrase_overuse", "shrinking", "copying", "speech_level_shift")
-"""All from 0, which is good, to 1; null where there is nothing to measure."""
 
 
 def measure(rows: Sequence[Row], personas: Mapping[str, Persona]) -> list[Row]:
@@ -36,15 +33,6 @@ def measure(rows: Sequence[Row], personas: Mapping[str, Persona]) -> list[Row]:
         for i, found in zip(places, _measure(chosen, known, language), strict=True):
             columns[i] = found
     return columns
-
-
-def excess(figures: Mapping[str, object], limits: QualityConfig) -> str | None:
-    """Why a dialogue is dropped: the first figure beyond its limit; None where none is."""
-    for name in FIGURES:
-        figure, limit = figures.get(name), getattr(limits, name)
-        if isinstance(figure, float) and limit is not None and figure > limit:
-            return f"{name.replace('_', ' ')} above {limit:g} ({figure:.2f})"
-    return None
 
 
 def _is_dialogue(row: Row) -> bool:

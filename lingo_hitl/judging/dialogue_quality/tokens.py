@@ -90,7 +90,7 @@ def _korean(lines: Sequence[str]) -> Iterator[tuple[Sentence, ...]]:
                 if tag.startswith("S") and tag not in ("SL", "SH", "SN"):
                     if tag in ("SF", "SP", "SE", "SSO", "SSC"):
                         held.append(Token(token.form, "PAUSE", depth > 0))
-                else:
+                elif token.len:  # not the 이 that Kiwi puts into 친구(이)야
                     held.append(Token(token.form, tag, depth > 0 or token.sub_sent_position > 0))
             sentences += map(tuple, by_place.values())
         yield tuple(sentences)
