@@ -247,8 +247,6 @@ def ray_cluster() -> Iterator[Any]:
     if not address:
         # What Ray does on a desktop system: else its ports, which run whatever they are sent, face the network.
         settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        # A distilabel Pipeline is a dozen processes, which mostly wait; Ray warns where they outnumber the cores.
-        settings["RAY_num_workers_soft_limit"] = "64"
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update({name: value for name, value in settings.items() if before[name] is None})
     try:

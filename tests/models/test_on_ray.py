@@ -28,7 +28,6 @@ def served():
 
     with running() as provider, pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_KEY", "sk-ray")
-        environment.setenv("RAY_num_workers_soft_limit", "64")
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield provider
         ray.shutdown()
