@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import PrivateAttr
 
 from lingo_hitl.models.chat import ChatModel, Conversation, Request, Sampling
+from lingo_hitl.models.chat_prompts import length_batches, padded, prompt_ids
+from lingo_hitl.models.choices import choice_logs
 from lingo_hitl.models.completion import Completion, completion_key
 from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.packaged import smollm2
@@ -30,10 +30,8 @@ from lingo_hitl.models.weights import Weights, fingerprint, load_weights
 if TYPE_CHECKING:
     from distilabel.typing import FormattedInput
 
-BATCH_TOKENS = 16_384  # padded tokens that pass through the model side by side
 AT_ONCE = 2  # batches that are gathered before they are sorted by length
 PATIENCE_S = 0.01  # how long a first request waits for those of other rows
-_PLAIN_ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
 class LocalModel(ChatModel):
@@ -150,9 +148,9 @@ def _written(weights: Weights, rows: int, items: Sequence[_Text]) -> list[Comple
     most = min(sampling.max_new_tokens, weights.context - room)
     completions: dict[int, Completion] = {}
     with weights.lock:
-        prompts = [_prompt_ids(weights, item.request.messages) for item in items]
+        prompts = [prompt_ids(weights, item.request.messages) for item in items]
         cut = [prompt[-room:] for prompt in prompts]
-        for batch in _batches([len(prompt) + most for prompt in cut], rows=rows):
+        for batch in length_batches([len(prompt) + most for prompt in cut], rows=rows):
             streams = [_stream(items[i].request, items[i].sampling) for i in batch]
             texts = _write(weights, [cut[i] for i in batch], replace(sampling, max_new_tokens=most), streams)
             for i, completion in zip(batch, texts, strict=True):
@@ -168,81 +166,13 @@ def _probabilities(
     if len(choices) < 2 or len(set(choices)) < len(choices) or not all(choices):
         raise ValueError(f"choices {list(choices)}: expected two or more texts, not empty, all different")
     with weights.lock:
-        logs = _choice_logs(weights, conversations, choices, prefix)
+        logs = choice_logs(weights, conversations, choices, prefix)
     shares = np.exp(logs - logs.max(axis=1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def _prompt_text(weights: Weights, messages: Conversation) -> str | None:
-    """The conversation in the model's own chat form, or None where its tokenizer has no template for it."""
-    from jinja2 import TemplateError
-
-    if not getattr(weights.tokenizer, "chat_template", None):
-        return None
-    going_on = messages[-1]["role"] == "assistant"
-    for form in (messages, _system_in_question(messages)):
-        try:
-            return str(
-                weights.tokenizer.apply_chat_template(
-                    form, tokenize=False, add_generation_prompt=not going_on, continue_final_message=going_on
-                )
-            )
-        except TemplateError:  # e.g. templates that refuse a system message
-            continue
-    return None
-
-
-def _system_in_question(messages: Conversation) -> Conversation:
-    """The same with the system message as the beginning of what comes next."""
-    if messages[0]["role"] != "system" or len(messages) < 2:
-        return messages
-    merged = {**messages[1], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
-    return [merged, *messages[2:]]
-
-
-def _plain_text(messages: Conversation) -> str:
-    """A conversation as a script, for models without a chat template."""
-    lines = [f"{_PLAIN_ROLES.get(m['role'], m['role'])}: {m['content']}" for m in messages]
-    return "\n".join(lines if messages[-1]["role"] == "assistant" else [*lines, "Assistant:"])
-
-
-def _prompt_ids(weights: Weights, messages: Conversation, said: str = "") -> list[int]:
-    text = _prompt_text(weights, messages)
-    plain = text is None
-    whole = (_plain_text(messages) + (" " if said else "") if text is None else text) + said
-    whole = whole.encode("utf-8", "replace").decode()
-    ids: list[int] = weights.tokenizer(whole, add_special_tokens=plain)["input_ids"]
-    # Tokenizers that close every text would otherwise end the completion before it begins.
-    return ids[:-1] if plain and len(ids) > 1 and ids[-1] == weights.tokenizer.eos_token_id else ids
-
-
 def _stream(request: Request, sampling: Sampling) -> random.Random:
     return random.Random(completion_key("", request.messages, {"seed": sampling.seed}, request.sample))
-
-
-def _batches(lengths: Sequence[int], *, rows: int) -> Iterator[list[int]]:
-    """Positions in batches of like lengths, longest first, within `rows` and `BATCH_TOKENS`."""
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and (len(batch) == rows or (len(batch) + 1) * lengths[batch[0]] > BATCH_TOKENS):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-def _padded(weights: Weights, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Token ids and mask [rows, longest], padded on the left so that all rows end together."""
-    import torch
-
-    longest = max(map(len, rows))
-    ids = [[weights.pad_id] * (longest - len(row)) + list(row) for row in rows]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    return {
-        "input_ids": torch.tensor(ids, device=weights.device),
-        "attention_mask": torch.tensor(mask, device=weights.device),
-    }
 
 
 def _write(
@@ -262,7 +192,7 @@ def _write(
         eos_token_id=weights.stop_ids or None,
     )
     draw = LogitsProcessorList([DrawPerRow(sampling, streams)] if sampling.temperature > 0 else [])
-    inputs = _padded(weights, prompts)
+    inputs = padded(weights, prompts)
     with torch.inference_mode():
         whole = weights.model.generate(**inputs, generation_config=config, logits_processor=draw)
     written: list[list[int]] = whole[:, inputs["input_ids"].shape[1] :].tolist()
@@ -279,76 +209,3 @@ def _write(
         tokens = len(ids) if end is None else end + 1
         completions.append(Completion(said.strip(), finish, None, len(prompt), tokens, seconds))
     return completions
-
-
-def _choice_logs(
-    weights: Weights, conversations: Sequence[Conversation], choices: Sequence[str], prefix: str
-) -> np.ndarray:
-    """Log-probability of each choice after each conversation and `prefix`, float64 [conversations, choices]."""
-    logs = np.empty((len(conversations), len(choices)))
-    rows: list[tuple[int, list[int], list[int], list[list[int]]]] = []  # conversation, choices, context, endings
-    longest = weights.context
-    for n, messages in enumerate(conversations):
-        wholes = [_prompt_ids(weights, messages, prefix + choice) for choice in choices]
-        shared = _shared(wholes)
-        context, endings = wholes[0][:shared], [whole[shared:] for whole in wholes]
-        if all(len(ending) == 1 for ending in endings):
-            rows.append((n, list(range(len(choices))), context[-longest:], endings))
-        else:
-            for c, ending in enumerate(endings):
-                rows.append((n, [c], [*context, *ending[:-1]][-longest:], [ending]))
-    if not conversations:
-        return logs
-    for batch in _batches([len(row[2]) for row in rows], rows=BATCH_TOKENS):
-        keep = max(len(rows[i][3][0]) for i in batch)
-        ends = _last_log_probabilities(weights, [rows[i][2] for i in batch], keep)
-        for i, end in zip(batch, ends, strict=True):
-            n, which, _, endings = rows[i]
-            steps = end[keep - len(endings[0]) :]  # [length of the endings, vocabulary]
-            for c, ending in zip(which, endings, strict=True):
-                logs[n, c] = sum(float(steps[at, token]) for at, token in enumerate(ending))
-    return logs
-
-
-def _shared(wholes: Sequence[Sequence[int]]) -> int:
-    """How many tokens all begin with, leaving at least one to each."""
-    most = min(map(len, wholes)) - 1
-    return next((at for at in range(most) if any(a[at] != b[at] for a, b in pairwise(wholes))), most)
-
-
-def _last_log_probabilities(weights: Weights, rows: Sequence[Sequence[int]], keep: int) -> Any:
-    """Log-probabilities of the token after each of the last `keep` positions, float64 [rows, keep, vocabulary]."""
-    import inspect
-
-    import torch
-
-    inputs = _padded(weights, rows)
-    accepted = inspect.signature(weights.model.forward).parameters
-    if "position_ids" in accepted:
-        inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    if "logits_to_keep" in accepted:
-        inputs["logits_to_keep"] = keep
-    with torch.inference_mode(), _full_precision_logits(weights.model):
-        logits = weights.model(**inputs, use_cache=False).logits[:, -keep:]
-        return logits.double().log_softmax(-1).cpu()
-
-
-@contextmanager
-def _full_precision_logits(model: Any) -> Iterator[None]:
-    """Logits in float32: bfloat16 ones lie so far apart (1/8 at 16) that different choices come out equal."""
-    import torch
-
-    head = model.get_output_embeddings()
-    if head is None or head.weight.dtype == torch.float32:
-        yield
-        return
-
-    def exactly(module: Any, inputs: tuple[Any, ...], _: Any) -> Any:
-        bias = None if module.bias is None else module.bias.float()
-        return torch.nn.functional.linear(inputs[0].float(), module.weight.float(), bias)
-
-    hook = head.register_forward_hook(exactly)
-    try:
-        yield
-    finally:
-        hook.remove()
