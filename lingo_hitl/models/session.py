@@ -16,7 +16,8 @@ from lingo_hitl.models.budget import Budget
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.journal import Entry, Journal, Run
 from lingo_hitl.models.keys import Key, KeyPool
-from lingo_hitl.models.stop import Stop
+from lingo_hitl.models.loop import submit
+from lingo_hitl.models.stop import Stop, Stopped
 from lingo_hitl.models.tally import Tally
 
 if TYPE_CHECKING:
@@ -131,6 +132,16 @@ class Session:
         """Wait until no call is under way."""
         while self._under_way:
             await asyncio.wait(list(self._under_way.values()))
+
+    def close(self) -> None:
+        """Ask nothing more, and wait for what is under way: it is paid for, and the journal must still be open."""
+
+        async def end() -> None:
+            self.stop.because(Stopped("the session is closed"))
+            await self.settled()
+
+        submit(end()).result()
+        self.threads.shutdown(wait=False)
 
     def report(self) -> dict[str, Any]:
         """What was asked by model and by the variable of each key, for a stage's manifest."""

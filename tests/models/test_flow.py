@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,6 +17,7 @@ from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Plain, Step, load, run_flow
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.session import Session
+from lingo_hitl.models.stop import Stopped
 from tests.providers import gemini_text
 
 
@@ -137,6 +139,19 @@ def test_an_iterator_that_is_closed_early_asks_no_more(provider, spec, tmp_path)
         assert next(rows)["said"] == "answer to q0"
         rows.close()
         assert len(journal) == len(provider.prompts) < 500
+
+
+def test_a_session_is_closed_only_when_what_is_under_way_is_on_disk(provider, spec, tmp_path):
+    """As where the disk is full: whoever took the rows has failed, and their iterator still stands somewhere."""
+    with Journal(tmp_path / "j") as journal:
+        with closing(Session(journal)) as session:
+            rows = run_flow(Ask(spec), ({"q": f"q{n}"} for n in range(500)), session, what="t", total=500)
+            next(rows)
+        asked = len(provider.prompts)
+        assert len(journal) == asked < 500
+        with pytest.raises(Stopped):
+            list(rows)
+        assert len(provider.prompts) == asked
 
 
 def test_equal_questions_at_the_same_time_are_one_call(provider, spec):
