@@ -79,7 +79,9 @@ def _notes(estimate: Estimate) -> list[str]:
         lines.append(f"No price is known of {', '.join(unknown)}: write it into a file that budget.prices names.")
     if estimate.max_cost is not None:
         after = estimate.spent + estimate.cost
+        unpriced = any(one.cost is None for one in estimate.models)
         fits = "enough" if after <= estimate.max_cost else "NOT enough: the run will stop there"
+        fits = "a model without a price is refused then" if unpriced else fits
         lines.append(
             f"Spent so far {estimate.currency} {estimate.spent:,.4f}, with this {after:,.4f} "
             f"of budget.max_cost {estimate.max_cost:g}: {fits}."

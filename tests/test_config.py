@@ -114,3 +114,10 @@ def test_shipped_configs_own_up_to_judges_of_the_writers_family(path):
 
     project = load_project(path)
     same_family_warnings(project.generate, project.judge)
+
+
+def test_a_misspelt_limit_of_a_key_names_the_nearest(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("project: p\ncorpus: [{path: 'sample:ko'}]\nquotas: {GEMINI_API_KEY: {request_per_minute: 60}}\n")
+    with pytest.raises(UserError, match=r"unknown key 'quotas.GEMINI_API_KEY.request_per_minute'. Did you mean"):
+        load_project(path)

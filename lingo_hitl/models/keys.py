@@ -243,17 +243,18 @@ class KeyPool:
 
 
 def keys_from_environment(spec: LLMSpec, *, default: str, quotas: Mapping[str, Quota]) -> list[Key]:
-    """The keys that `api_key_env` names (`default` where it names none); unset ones are passed over.
+    """The keys that `api_key_env` names (`default` where it names none).
 
     Raises:
-        UserError: not one of them is set, or one is no key.
+        UserError: one of them is not set, or is no key.
     """
     names = list(dict.fromkeys(spec.api_key_env or [default]))
     found = {name: secret for name in names if (secret := os.environ.get(name, "").strip())}
-    if not found:
+    if missing := [name for name in names if name not in found]:
+        others = f" (there: {', '.join(found)})" if found else ""
         raise UserError(
-            f"{spec.model}: no API key in the environment (looked for {', '.join(names)}). "
-            f"Set {names[0]}, or write it into the .env beside the config."
+            f"{spec.model}: no API key in the environment (looked for {', '.join(missing)}){others}. "
+            f"Set {missing[0]}, or write it into the .env beside the config."
         )
     for name, secret in found.items():
         if not (secret.isascii() and secret.isprintable() and " " not in secret):

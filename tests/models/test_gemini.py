@@ -196,3 +196,10 @@ def test_what_can_be_no_key_is_refused_before_a_request_could_tell_it(monkeypatc
     with pytest.raises(UserError, match="PASTED holds characters that no API key has") as raised:
         Session.in_memory().llm(LLMSpec(model="gemini/g", api_key_env=["PASTED"]))
     assert secret not in str(raised.value)
+
+
+def test_a_key_that_is_not_set_is_named_though_others_are(monkeypatch):
+    monkeypatch.setenv("FIRST", "AIzaFirst")
+    monkeypatch.delenv("SECOND", raising=False)
+    with pytest.raises(UserError, match=r"looked for SECOND\) \(there: FIRST\)\. Set SECOND"):
+        Session.in_memory().llm(LLMSpec(model="gemini/g", api_key_env=["FIRST", "SECOND"]))
