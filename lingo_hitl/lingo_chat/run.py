@@ -83,6 +83,7 @@ def run(
                 inputs={"corpus": file_sha256(project.workdir / "corpus" / "rows.parquet")},
                 always=True,
             )
+            pipeline.on_the_way(project, STAGE).unlink()  # its rows are in the stage's folder now
             tell(manifest)
             if waiting := manifest.report["waiting"]:
                 say(f"{waiting} dialogues wait for replies that failed for now, and are not in the files yet")
@@ -101,7 +102,7 @@ def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile
     waiting = 0
     with (
         pipeline.open_session(project, STAGE, offline=offline) as session,
-        RowFile(project.workdir / f".{STAGE}.rows", SCORED) as out,
+        RowFile(pipeline.on_the_way(project, STAGE), SCORED) as out,
     ):
         flow = scored_dialogues(talk, project.judge)
         window = ROWS_A_KEY * len(settings.key_variables)

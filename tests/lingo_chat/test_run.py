@@ -52,6 +52,7 @@ def test_its_yaml_runs_unchanged_and_writes_its_two_files(tmp_path, provider):
     assert post[0]["ans_num_words"] == [words - 1 for words in first["ans_num_words"]]
     assert "model_inference (Lingo_Chat's vLLM side)" in ran.stdout
     assert set(provider.keys) == set(KEYS.values())
+    assert not list((tmp_path / "work" / "basic_config").glob("*.rows")), "they are in the stage's folder"
     told = ran.stdout + ran.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".env"]
     assert not any(key in told or any(key.encode() in file.read_bytes() for file in files) for key in KEYS.values())
