@@ -79,11 +79,11 @@ def run(
                 STAGE,
                 lambda: _converse(project, settings, raw, good, offline=offline),
                 workdir=project.workdir,
-                config={"project": project.project, STAGE: settings.model_dump()},
+                config={"project": project.project, STAGE: settings.used()},
                 inputs={"corpus": file_sha256(project.workdir / "corpus" / "rows.parquet")},
                 always=True,
             )
-            pipeline.on_the_way(project, STAGE).unlink()  # its rows are in the stage's folder now
+            pipeline.on_the_way(project, STAGE).unlink(missing_ok=True)  # its rows are in the stage's folder now
             tell(manifest)
             if waiting := manifest.report["waiting"]:
                 say(f"{waiting} dialogues wait for replies that failed for now, and are not in the files yet")

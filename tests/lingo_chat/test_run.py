@@ -1,5 +1,6 @@
 """Lingo_Chat's own YAML through the real command line, against a loopback Gemini."""
 
+import json
 from datetime import date
 
 import pytest
@@ -142,6 +143,20 @@ def test_a_dialogue_without_a_score_is_kept_in_the_raw_file_alone(tmp_path, prov
     assert line["score"] is None
     assert "outside 1 to 5" in line["score_feedback"]
     assert lines_in(tmp_path / "data" / "post") == []
+
+
+def test_what_nothing_reads_stops_no_run_and_is_kept_nowhere(tmp_path, provider):
+    secret = "AIzaWrittenWhereNobodyLooks"
+    yaml = YAML.replace("    target_turn:", f"    api_key: {secret}\n    target_turn:")
+    yaml = yaml.replace("model_inference:\n", f"model_inference:\n    hf_token: {secret}\n") + "    score:\n"
+    ran = generate(folder_of_a_user(tmp_path, SEEDS[:1], yaml=f"{yaml}other: [{secret}]\n"), provider)
+    assert ran.returncode == 0, ran.stderr
+    assert "multiturn_generation.api_key" in ran.stdout and "other" in ran.stdout
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "basic_config.yaml"]
+    assert [path for path in made if secret.encode() in path.read_bytes()] == []
+    assert secret not in ran.stdout + ran.stderr
+    config = json.loads((tmp_path / "work" / "basic_config" / "lingo_chat" / "manifest.json").read_text())["config"]
+    assert config["lingo_chat"]["scoring"]["score_threshold"] == 3.0
 
 
 @pytest.mark.parametrize(
