@@ -37,9 +37,7 @@ class Score(Step):
                 return added
             judged = await judge(grown)
             (rating,), (rationale,) = judged["ratings"], judged["rationales"]
-            if rating is not None:
-                return {**added, "score": rating, "feedback": rationale}
-            fault = judged["judgements"][-1]["faults"][0]
-            return {**added, "feedback": fault, "passing": talk.passing or session.tally.failed > 0}
+            feedback = rationale if rating is not None else judged["judgements"][-1]["faults"][0]
+            return {**added, "score": rating, "feedback": feedback, "passing": talk.passing or judged["passing"]}
 
         return score

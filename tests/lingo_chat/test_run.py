@@ -104,14 +104,26 @@ def test_what_is_done_when_the_keys_run_out_is_in_the_files_and_the_next_run_add
 
 def test_a_dialogue_that_may_come_out_otherwise_waits_for_the_next_run(tmp_path, provider):
     talk = provider.reply_to
-    broken = gemini_error(400, "INVALID_ARGUMENT", "not now")
-    provider.reply_to = lambda prompt: broken if "달은" in prompt and "점수" in prompt else talk(prompt)
+    broken, ten = gemini_error(400, "FAILED_PRECONDITION", "not now"), gemini_text("점수: 10\n근거: 훌륭.")
+    once = iter([broken])
+
+    def failing(prompt):
+        if "쓸 수 없습니다" in prompt or ("점수" in prompt and "별은" in prompt):
+            return ten
+        if "점수" in prompt and "달은" in prompt:
+            return broken
+        return (next(once, None) if "점수" in prompt else None) or talk(prompt)
+
+    provider.reply_to = failing
     ran = generate(folder_of_a_user(tmp_path), provider)
-    assert "1 dialogues wait for replies that failed for now" in ran.stdout, ran.stderr
-    assert [line["url"][-1] for line in lines_in(tmp_path / "data" / "synt_raw")] == ["0", "2"]
+    assert "2 dialogues wait for replies that failed for now" in ran.stdout, ran.stderr
+    # That others failed does not hold up the one whose score nobody will ever read.
+    scores = [(line["url"][-1], line["score"]) for line in lines_in(tmp_path / "data" / "synt_raw")]
+    assert scores == [("0", None)]
     provider.reply_to = talk
     generate(tmp_path, provider)
-    assert [(line["url"][-1], line["score"]) for line in lines_in(tmp_path / "data" / "synt_raw")][2:] == [("1", 2.0)]
+    scores = [(line["url"][-1], line["score"]) for line in lines_in(tmp_path / "data" / "synt_raw")]
+    assert scores == [("0", None), ("1", 2.0), ("2", 4.5)]
 
 
 def test_a_seed_in_the_persona_s_words_is_the_first_turn_as_it_is(tmp_path, provider):
