@@ -6,6 +6,8 @@ from datetime import date
 import pytest
 
 from lingo_hitl.generation.personas import load_personas
+from lingo_hitl.judging.dialogue_quality.figures import FIGURES
+from lingo_hitl.stages import read_rows
 from tests.command_line import lingo_here
 from tests.lingo_chat.lingo_chat_user import KEYS, SEEDS, YAML, folder_of_a_user, generate, lines_in
 from tests.providers import gemini_error, gemini_text
@@ -53,6 +55,10 @@ def test_its_yaml_runs_unchanged_and_writes_its_two_files(tmp_path, provider):
     assert post[0]["ans_num_words"] == [words - 1 for words in first["ans_num_words"]]
     assert "model_inference (Lingo_Chat's vLLM side)" in ran.stdout
     assert set(provider.keys) == set(KEYS.values())
+    rows = read_rows(tmp_path / "work" / "basic_config", "lingo_chat").to_pylist()
+    assert [row["score"] for row in rows] == [4.5, 2.0, 4.5]
+    assert all(isinstance(row[name], float) for row in rows for name in FIGURES)
+    assert {row["speech_level"] for row in rows} == {"해요체"}
     assert not list((tmp_path / "work" / "basic_config").glob("*.rows")), "they are in the stage's folder"
     told = ran.stdout + ran.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".env"]
