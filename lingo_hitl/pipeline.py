@@ -65,7 +65,7 @@ def generate(project: Project, *, offline: bool = False, again: bool = False) ->
         inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
-        file = _on_the_way(project, "generate")
+        file = on_the_way(project, "generate")
         with open_session(project, "generate", offline=offline) as session, RowFile(file, GENERATED) as out:
             return stage(rows, project.generate, session=session, out=out)
 
@@ -92,7 +92,7 @@ def judge(project: Project, *, offline: bool = False, again: bool = False) -> Ma
     personas = load_personas(dialogue.personas) if dialogue else {}
 
     def work(rows: pa.Table) -> Outcome:
-        file = RowFile(_on_the_way(project, "judge"), pa.schema([*rows.schema, *JUDGED]))
+        file = RowFile(on_the_way(project, "judge"), pa.schema([*rows.schema, *JUDGED]))
         with open_session(project, "judge", offline=offline) as session, file as out:
             outcome = stage(rows, project.judge, session=session, out=out, personas=personas)
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
@@ -328,10 +328,10 @@ def _run(
         always=always,
         patience_s=CRON_PATIENCE_S if name in ("push", "sync") else 0,
     )
-    _on_the_way(project, name).unlink(missing_ok=True)  # its rows are in the stage's folder now
+    on_the_way(project, name).unlink(missing_ok=True)  # its rows are in the stage's folder now
     return manifest
 
 
-def _on_the_way(project: Project, name: str) -> Path:
+def on_the_way(project: Project, name: str) -> Path:
     """Where a stage writes its rows until it is done."""
     return project.workdir / f".{name}.rows"
