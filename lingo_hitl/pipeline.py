@@ -9,7 +9,7 @@ of `home`. A stage whose inputs and config are as before is skipped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -240,7 +240,10 @@ def open_session(project: Project, stage: str, *, offline: bool = False) -> Iter
 
     with Journal(journal_path(project)) as journal:
         journal.begin(stage)
-        yield Session(journal, quotas=project.quotas, budget=project.budget, offline=offline)
+        session = Session(journal, quotas=project.quotas, budget=project.budget, offline=offline)
+        # Whatever ends the stage, a full disk or Ctrl-C at any place, paid calls are still on their way.
+        with closing(session):
+            yield session
         journal.finish()
 
 

@@ -75,7 +75,7 @@ class GeminiModel(RemoteModel):
         if isinstance(error, refusals.NotFound):
             return Refusal("model", words)
         if isinstance(error, refusals.ClientError):
-            return Refusal("request", words)
+            return Refusal("request", words, lasting=_status(error) == "INVALID_ARGUMENT")
         return Refusal("network" if isinstance(error, network.ConnectionError) else "server", words)
 
     def _place(self) -> str:
@@ -165,6 +165,14 @@ def _refuses_key(error: Exception) -> bool:
         return True
     said = f"{getattr(error, 'reason', '')} {error}"
     return isinstance(error, refusals.BadRequest) and ("API_KEY_INVALID" in said or "API key not valid" in said)
+
+
+def _status(error: refusals.ClientError) -> str | None:
+    """The word that Google has for a refusal; several share the number 400."""
+    try:
+        return str(error.response.json()["error"]["status"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _in_words(error: Exception) -> str:

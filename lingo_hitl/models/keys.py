@@ -246,7 +246,7 @@ def keys_from_environment(spec: LLMSpec, *, default: str, quotas: Mapping[str, Q
     """The keys that `api_key_env` names (`default` where it names none); unset ones are passed over.
 
     Raises:
-        UserError: not one of them is set.
+        UserError: not one of them is set, or one is no key.
     """
     names = list(dict.fromkeys(spec.api_key_env or [default]))
     found = {name: secret for name in names if (secret := os.environ.get(name, "").strip())}
@@ -255,6 +255,12 @@ def keys_from_environment(spec: LLMSpec, *, default: str, quotas: Mapping[str, Q
             f"{spec.model}: no API key in the environment (looked for {', '.join(names)}). "
             f"Set {names[0]}, or write it into the .env beside the config."
         )
+    for name, secret in found.items():
+        if not (secret.isascii() and secret.isprintable() and " " not in secret):
+            raise UserError(
+                f"{name} holds characters that no API key has, such as a space or a letter beyond ASCII. "
+                "Copy the key anew."
+            )
     first = {secret: name for name, secret in reversed(found.items())}  # two names for one key share its quota
     return [Key(name, secret, quotas.get(name, Quota())) for name, secret in found.items() if first[secret] == name]
 

@@ -102,7 +102,8 @@ class OpenAIModel(RemoteModel):
             return Refusal("limit", words, in_seconds(error.response.headers.get("retry-after", "")))
         for kind, reason in _MEANINGS.items():
             if isinstance(error, kind):
-                return Refusal(reason, _WORDS.get(kind) or f"{type(error).__name__}: {words}")
+                lasting = isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError)
+                return Refusal(reason, _WORDS.get(kind) or f"{type(error).__name__}: {words}", lasting=lasting)
         return None
 
     def _place(self) -> str:

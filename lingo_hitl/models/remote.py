@@ -33,6 +33,7 @@ class Refusal:
     reason: Reason
     words: str
     pause_s: float | None = None  # limit: how long the provider asks to wait
+    lasting: bool = False  # request: it would be refused in another run too
 
 
 class RemoteModel(ChatModel):
@@ -128,6 +129,9 @@ class RemoteModel(ChatModel):
                         f"{self.spec.model}: the server cannot be reached ({why}). Check the network and "
                         f"{self._place()}, and run again: the run resumes where it stopped."
                     )
+                if refusal.lasting:
+                    usage.blocked += 1
+                    return Completion.failed(why, lasting=True, seconds=time.monotonic() - started)
                 usage.failed += 1
                 times = "" if refusal.reason == "request" else f", {tries} times"
                 return Completion.failed(f"{why}{times}", seconds=time.monotonic() - started)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from lingo_hitl.models.budget import Budget
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.journal import Entry, Journal, Run
 from lingo_hitl.models.keys import Key, KeyPool
-from lingo_hitl.models.stop import Stop
+from lingo_hitl.models.loop import submit
+from lingo_hitl.models.stop import Stop, Stopped
 from lingo_hitl.models.tally import Tally
 
 if TYPE_CHECKING:
@@ -127,10 +129,28 @@ class Session:
         # Whoever waits may be cancelled; what is paid for still comes home.
         return await asyncio.shield(under_way)
 
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that are waited for, for a key or for a reply."""
+        return len(self._under_way)
+
     async def settled(self) -> None:
         """Wait until no call is under way."""
         while self._under_way:
             await asyncio.wait(list(self._under_way.values()))
+
+    def close(self) -> None:
+        """Ask nothing more, and wait for what is under way: it is paid for, and the journal must still be open."""
+
+        async def end() -> None:
+            self.stop.because(Stopped("the session is closed"))
+            await self.settled()
+
+        ended = submit(end())
+        while not ended.done():
+            with suppress(KeyboardInterrupt):
+                ended.result()
+        self.threads.shutdown(wait=False)
 
     def report(self) -> dict[str, Any]:
         """What was asked by model and by the variable of each key, for a stage's manifest."""

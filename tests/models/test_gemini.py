@@ -188,3 +188,11 @@ def test_a_text_that_was_cut_is_kept_and_says_so(provider):
     provider.reply_to = lambda prompt: gemini_text("half", "MAX_TOKENS")
     [cut] = only(gemini(), "long")
     assert (cut.text, cut.finish) == ("half", "length")
+
+
+@pytest.mark.parametrize("secret", ["AIzaSecret키", "AIza Secret"])
+def test_what_can_be_no_key_is_refused_before_a_request_could_tell_it(monkeypatch, secret):
+    monkeypatch.setenv("PASTED", secret)
+    with pytest.raises(UserError, match="PASTED holds characters that no API key has") as raised:
+        Session.in_memory().llm(LLMSpec(model="gemini/g", api_key_env=["PASTED"]))
+    assert secret not in str(raised.value)
