@@ -79,7 +79,9 @@ def test_a_model_may_be_named_by_itself(tmp_path):
 
 
 def test_one_task_alone_runs_as_the_config_says(tmp_path):
-    text = GOOD.replace("{instruction: {}}", "{instruction: {}, preference: {pool: [gemini/a]}, engine: ray, workers: 3}")
+    text = GOOD.replace(
+        "{instruction: {}}", "{instruction: {}, preference: {pool: [gemini/a]}, engine: ray, workers: 3}"
+    )
     project = load_project(project_at(tmp_path, text))
     alone = only_task(project, "preference").generate
     assert (alone.engine, alone.workers, alone.instruction) == ("ray", 3, None)
