@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lingo_hitl.config import only_task
 from lingo_hitl.errors import UserError
 from lingo_hitl.project_file import load_project
 from lingo_hitl.sample import DEMO, PROJECT
@@ -75,6 +76,18 @@ def test_a_hub_id_stays_a_hub_id(tmp_path):
 def test_a_model_may_be_named_by_itself(tmp_path):
     project = load_project(project_at(tmp_path, GOOD + "judge: {judges: [gemini/gemini-2.0-flash]}"))
     assert project.judge.judges[0].model == "gemini/gemini-2.0-flash"
+
+
+def test_one_task_alone_runs_as_the_config_says(tmp_path):
+    text = GOOD.replace(
+        "{instruction: {}}", "{instruction: {}, preference: {pool: [gemini/a]}, engine: ray, workers: 3}"
+    )
+    project = load_project(project_at(tmp_path, text))
+    alone = only_task(project, "preference").generate
+    assert (alone.engine, alone.workers, alone.instruction) == ("ray", 3, None)
+    assert alone.preference == project.generate.preference and project.generate.instruction is not None
+    with pytest.raises(UserError, match=r"there: preference, instruction\. Add it"):
+        only_task(project, "dialogue")
 
 
 ACCOUNTS = Path(__file__).parents[1] / "configs" / "accounts.yaml"
