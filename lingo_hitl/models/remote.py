@@ -56,6 +56,7 @@ class RemoteModel(ChatModel):
     patience_s: float = 900.0
 
     _pool: KeyPool | None = PrivateAttr(None)
+    _refuses_schemas: bool = PrivateAttr(False)
 
     @abstractmethod
     async def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Completion:
@@ -88,13 +89,14 @@ class RemoteModel(ChatModel):
     async def _tried(self, pool: KeyPool, request: Request, sampling: Sampling, size: int) -> Completion:
         started, tries = time.monotonic(), 0
         limited_since: float | None = None
+        asked = replace(sampling, schema=None) if self._refuses_schemas else sampling
         while True:
             key, sent = await pool.take(pool.expected_tokens(size), limited_since)
             used: int | None = None
             usage = self.session.tally.of(self.spec.portable, key.variable)
             began = time.monotonic()
             try:
-                completion = await self._call(key, request.messages, sampling)
+                completion = await self._call(key, request.messages, asked)
                 completion = self.session.budget.pay(self.spec.model, completion)
                 used = completion.input_tokens
             except Exception as error:
@@ -103,6 +105,7 @@ class RemoteModel(ChatModel):
                     raise
             else:
                 pool.worked(key)
+                self._refuses_schemas = self._refuses_schemas or asked != sampling
                 usage.calls += 1
                 usage.blocked += completion.text is None
                 usage.input_tokens += completion.input_tokens
@@ -122,6 +125,11 @@ class RemoteModel(ChatModel):
                 continue
             if refusal.reason == "model":
                 raise UserError(f"{self.spec.model}: not found ({why}). Check the model's name.")
+            if refusal.lasting and asked.schema:
+                # Many servers of one's own know no schemas; the prompt asks for the form in words as well.
+                asked = replace(asked, schema=None)
+                usage.retries += 1
+                continue
             tries += 1
             if refusal.reason == "request" or tries >= self.attempts:
                 if refusal.reason == "network":
