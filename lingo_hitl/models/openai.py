@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import openai
 from distilabel.models.llms import OpenAILLM

@@ -151,6 +151,9 @@ def test_a_refused_key_goes_out_and_the_others_go_on(provider, refusal):
     before = provider.keys[SECRET]
     only(model, "later")
     assert provider.keys[SECRET] == before
+    report = model.session.report()["keys"]
+    assert report["GEMINI_API_KEY"]["refused"].startswith("gemini/gemini-test: 40")
+    assert "refused" not in report["GEMINI_KEY_2"] and SECRET not in str(report)
 
 
 def test_with_no_key_left_the_run_stops_naming_variables_and_no_secret(provider, tmp_path):

@@ -7,7 +7,7 @@ from lingo_hitl.llm_config import LLMSpec, Quota
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.loop import submit
 from lingo_hitl.models.session import Session
-from tests.providers import Provider, openai_error, openai_text
+from tests.providers import RESET, Provider, openai_error, openai_text
 
 SECRET = "sk-verysecret"
 RATING = {"type": "object", "properties": {"rating": {"type": "integer"}}, "required": ["rating"]}
@@ -76,6 +76,23 @@ def test_a_server_that_is_not_there_stops_the_run():
     model.backoff_s = 0.01
     with pytest.raises(UserError, match="cannot be reached"):
         only(model, "a")
+
+
+def test_a_connection_that_breaks_for_one_row_costs_that_row_alone(provider):
+    provider.reply_to = lambda prompt: RESET if prompt == "bad" else None
+    model = openai(provider)
+    model.backoff_s = 0.3  # the good one is answered before the bad one is given up
+    bad, good = only(model, "bad", "good")
+    assert good.text == "answer to good"
+    assert bad.text is None and not bad.lasting and bad.finish == "no connection, 3 times"
+
+
+def test_a_network_that_goes_away_stops_the_run(provider):
+    model = openai(provider)
+    only(model, "before")
+    provider.reply_to = lambda prompt: RESET
+    with pytest.raises(UserError, match="cannot be reached"):
+        only(model, "a", "b")
 
 
 def test_a_second_key_takes_over_where_the_first_is_refused_and_a_limit_is_waited_for(provider, monkeypatch):
