@@ -45,6 +45,9 @@ def _details(manifest: Manifest) -> list[str]:
     for judge, counts in manifest.report.get("judges", {}).items():
         told = ", ".join(f"{what} {count}" for what, count in counts.items() if count and "token" not in what)
         lines.append(f"{judge}: {told or 'no ratings'}")
+    for variable, counts in manifest.report.get("keys", {}).items():
+        if why := counts.get("refused"):
+            lines.append(f"warning: key {variable} was refused and used no more ({why})")
     lines += [f"warning: {warning}" for warning in manifest.report.get("warnings", [])]
     if note := manifest.report.get("note"):
         lines.append(note)

@@ -31,14 +31,15 @@ _COUNTS = {
 
 def print_usage(report: Mapping[str, Any], *, indent: int = 0) -> None:
     """What a stage asked by model and by key, where it asked over a network; columns that are all 0 are left out."""
-    keys: Mapping[str, Mapping[str, float]] = report.get("keys") or {}
+    keys: Mapping[str, Mapping[str, Any]] = report.get("keys") or {}
     if not keys:
         return
     models: Mapping[str, Mapping[str, float]] = report.get("models") or {}
     names = [name for name in _COUNTS if any(counts.get(name) for counts in [*models.values(), *keys.values()])]
     currency = report.get("currency", "")
     table = columns("", *(f"{currency} {_COUNTS[name]}".strip() if name == "cost" else _COUNTS[name] for name in names))
-    for title, counts in [*models.items(), *((f"key {variable}", counts) for variable, counts in keys.items())]:
+    used = {f"key {variable}": counts for variable, counts in keys.items() if set(counts) - {"refused"}}
+    for title, counts in [*models.items(), *used.items()]:
         table.add_row(title, *(_shown(name, counts.get(name, 0)) for name in names))
     wide(Padding(table, (0, 0, 0, indent), expand=False))
 

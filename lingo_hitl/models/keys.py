@@ -143,6 +143,7 @@ class KeyPool:
         self._turn = asyncio.Lock()
         self._read_at = -math.inf
         self._tokens_per_byte = 1 / _BYTES_PER_TOKEN
+        self.worked_at = -math.inf
 
     def expected_tokens(self, size: int) -> float:
         """Tokens that a prompt of `size` bytes is expected to have, from what earlier ones had."""
@@ -198,6 +199,7 @@ class KeyPool:
 
     def worked(self, key: Key) -> None:
         key.strikes = 0
+        self.worked_at = asyncio.get_running_loop().time()
 
     def put_out(self, key: Key, reason: str) -> None:
         key.out = key.out or reason
