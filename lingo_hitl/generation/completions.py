@@ -142,7 +142,10 @@ class Apart(Step):
 
 @dataclass(frozen=True)
 class Rewritten(Step):
-    """EvolQuality: the first completion by a model, rewritten `times` times; the last that worked joins, with its parent named."""
+    """EvolQuality: the first completion by a model, rewritten `times` times.
+
+    The last rewrite that could be used joins, with its parent named.
+    """
 
     config: Evolve
     near_copy: float
