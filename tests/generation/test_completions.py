@@ -53,6 +53,18 @@ def test_english_rows_are_rewritten_with_distilabel_s_own_prompt():
     assert "#Given Response#:\nBetter." in second
 
 
+def test_a_rewriting_prompt_of_ones_own_goes_before_the_shipped_one(tmp_path):
+    (tmp_path / "ko").mkdir()
+    (tmp_path / "ko" / "evolve.md").write_text("더 낫게: {{ method }} <PROMPT> <RESPONSE>", encoding="utf-8")
+    with serving(echo) as server:
+        complete(server, evolve={"llm": server.spec("e"), "prompts": str(tmp_path)})
+        (prompt,) = [messages[-1]["content"] for messages in server.asked_of("e")]
+        assert prompt.startswith("더 낫게: 답변") and prompt.endswith(" 별이란? a on 별이란?")
+        (tmp_path / "ko" / "evolve.md").write_text("더 낫게", encoding="utf-8")
+        with pytest.raises(UserError, match=r"evolve\.md: placeholder"):
+            complete(server, evolve={"llm": server.spec("e"), "prompts": str(tmp_path)})
+
+
 def test_place_says_nothing_about_the_model():
     seeds = [seed(f"질문 {n}", f"답 {n}") for n in range(14)]
     with serving(echo) as server:
