@@ -33,7 +33,7 @@ def render(package: str, language: str, name: str, *, folder: str | None = None,
         jinja2.UndefinedError: a shipped one that names a value that was not given.
     """
     own = _own(folder, language, name)
-    template = _template(own or Path(str(files(package))) / language / f"{name}.md")
+    template = _template(package, own, f"{language}/{name}")
     try:
         return template.render(**values).strip()
     except Exception as error:  # whatever an expression of the user's comes to: a filter may raise anything
@@ -66,7 +66,8 @@ def check_prompts(folder: str, package: str, *, key: str) -> None:
         if name not in known:
             raise UserError(f"{file}: there is no such prompt.{nearest(name, known)} Known: {', '.join(known)}.")
         if name in mine:
-            _check(file, Path(str(files(package)), f"{name}.md").read_text(encoding="utf-8-sig"), name)
+            _check(file, _shipped(package, name), name)
+    _template.cache_clear()  # a run that comes after another in this process reads them anew
 
 
 def prompt_hashes(folder: str | None) -> dict[str, str]:
@@ -141,6 +142,10 @@ def _names(package: str) -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("*/**/*.md"))
 
 
+def _shipped(package: str, name: str) -> str:
+    return Path(str(files(package)), f"{name}.md").read_text(encoding="utf-8-sig")
+
+
 def _own(folder: str | None, language: str, name: str) -> Path | None:
     """The user's own prompt, where there is one."""
     path = Path(folder) / language / f"{name}.md" if folder else None
@@ -148,8 +153,8 @@ def _own(folder: str | None, language: str, name: str) -> Path | None:
 
 
 @cache
-def _template(path: Path) -> Template:
-    return _environment().from_string(path.read_text(encoding="utf-8-sig"))
+def _template(package: str, own: Path | None, name: str) -> Template:
+    return _environment().from_string(_shipped(package, name) if own is None else own.read_text(encoding="utf-8-sig"))
 
 
 @cache
