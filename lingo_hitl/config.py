@@ -80,6 +80,7 @@ class Evolve(Section):
 
     llm: LLM
     times: int = Field(1, ge=1, le=3)
+    prompts: str | None = None  # a folder with a ko/evolve.md that goes before the shipped one
 
 
 class PreferenceConfig(Seeds):

@@ -63,6 +63,8 @@ def generate(project: Project, *, offline: bool = False, again: bool = False) ->
     inputs = {**_input(project, stage.needs), **_personas(project)}
     if dialogue := project.generate.dialogue:
         inputs |= prompt_hashes(dialogue.prompts)
+    if (preference := project.generate.preference) and preference.evolve:
+        inputs |= prompt_hashes(preference.evolve.prompts)
 
     def work(rows: pa.Table) -> Outcome:
         file = on_the_way(project, "generate")

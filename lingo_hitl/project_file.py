@@ -120,15 +120,18 @@ def _with_prices(budget: BudgetConfig, folder: Path) -> BudgetConfig:
 
 
 def _with_own_files(generate: GenerateConfig, folder: Path) -> GenerateConfig:
-    """The personas and prompts that a dialogue's config names, made absolute."""
-    talk = generate.dialogue
-    if talk is None:
-        return generate
-    places = {
-        "personas": talk.personas if talk.personas == "sample" else _beside(folder, talk.personas),
-        "prompts": _place(folder, talk.prompts),
-    }
-    return generate.model_copy(update={"dialogue": talk.model_copy(update=places)})
+    """The personas and prompts that the tasks' configs name, made absolute."""
+    changed: dict[str, object] = {}
+    if talk := generate.dialogue:
+        places = {
+            "personas": talk.personas if talk.personas == "sample" else _beside(folder, talk.personas),
+            "prompts": _place(folder, talk.prompts),
+        }
+        changed["dialogue"] = talk.model_copy(update=places)
+    if (completions := generate.preference) and (evolve := completions.evolve):
+        own = evolve.model_copy(update={"prompts": _place(folder, evolve.prompts)})
+        changed["preference"] = completions.model_copy(update={"evolve": own})
+    return generate.model_copy(update=changed)
 
 
 def _place(folder: Path, path: str | None) -> str | None:

@@ -64,6 +64,9 @@ def test_relative_paths_start_at_the_file(tmp_path):
     text = GOOD.replace('"sample:ko"', "data/a.csv") + "workdir: out\n"
     project = load_project(project_at(tmp_path, text))
     assert project.corpus[0].path == str(tmp_path / "data" / "a.csv")
+    evolve = "{preference: {pool: [gemini/a], evolve: {llm: gemini/a, prompts: mine}}}"
+    completions = load_project(project_at(tmp_path, GOOD.replace("{instruction: {}}", evolve))).generate.preference
+    assert completions.evolve.prompts == str(tmp_path / "mine")
     assert project.workdir == tmp_path / "out"
 
 

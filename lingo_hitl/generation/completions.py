@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lingo_hitl.config import Evolve, PreferenceConfig
 from lingo_hitl.errors import UserError
+from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
 from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Flow, Plain, Step, Work, load
@@ -142,7 +143,10 @@ class Apart(Step):
 
 @dataclass(frozen=True)
 class Rewritten(Step):
-    """EvolQuality: the first completion by a model, rewritten `times` times; the last that worked joins, with its parent named."""
+    """EvolQuality: the first completion by a model, rewritten `times` times.
+
+    The last rewrite that could be used joins, with its parent named.
+    """
 
     config: Evolve
     near_copy: float
@@ -153,9 +157,11 @@ class Rewritten(Step):
         return (self.config.llm,)
 
     def start(self, session: Session) -> Work:
-        from lingo_hitl.generation.rewrite import Rewrite
+        from lingo_hitl.generation.rewrite import PROMPTS, Rewrite
 
-        task = alone(Rewrite, session.llm(self.config.llm))
+        if self.config.prompts:
+            check_prompts(self.config.prompts, PROMPTS, key="evolve.prompts")
+        task = alone(Rewrite, session.llm(self.config.llm), prompts=self.config.prompts)
         label = f"{self.config.llm.label}+evolquality"
 
         async def evolve(row: Row) -> Row:

@@ -10,13 +10,13 @@ one whole turn.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lingo_hitl.config import DialogueConfig
 from lingo_hitl.generation.personas import Persona, choose, load_personas
-from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for
+from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for, without
 from lingo_hitl.generation.prompts import check_prompts
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
 from lingo_hitl.llm_config import LLMSpec
@@ -29,10 +29,21 @@ if TYPE_CHECKING:
 
 MESSAGE_LIMIT = 20_000  # characters; Argilla's chat field takes no more, nor more than 500 messages
 REFERENCE_LIMIT = 4_000  # characters of the seed's answer that the persona sees
-_NOTHING_MORE = re.compile(r"\W*(끝|end)\W*", re.I)
+_NOTHING_MORE = re.compile(
+    r"[^?？]*\[(?:끝|end)\]\W*"
+    r"|\W*(?:끝(?:이에요|이예요|입니다|이야|났어요|났습니다)?|(?:the\s+)?end)\W*"
+    r"|[^?？]*(?:더|더는|더\s*이상|이제)\s*(?:궁금|물을|물어|질문)[^.!?？]{0,12}"
+    r"없(?:습니다|어요?|네요?|다|을\s*것\s*같\w*|는\s*것\s*같\w*)[^\w?？]*(?:[.!~][^?？]*)?"
+    r"|[^?？]*\b(?:no\s+(?:more|further)\s+questions?|nothing\s+(?:more|else|further)\s+to\s+ask)\b[^?？]*",
+    re.I,
+)
 _REQUEST = re.compile(
     r"[?？](?=[\s!?~^)…ㅎㅋ]|$)"
-    r"|(?:세요|까요?|나요|가요|은데요|는데요|줘요?|주라|줄래|다오|싶어요?|싶습니다|궁금해요?|궁금합니다)[\s.!~]*$"
+    r"|(?:세요|까요?|나요|가요|은데요|는데요|줘요?|주라|줄래|다오|싶어요?|싶습니다|궁금해요?|궁금합니다"
+    r"|십시오|시죠|시지요|주시겠어요|주실래요|[습입합됩갑옵봅십]니까)[\s.!~]*$"
+    # "해 봐" asks, "그런가 봐" and "했나 봐" only guess.
+    r"|(?<![가나까])(?<![가나까]\s)봐요?[\s.!~]*$"
+    r"|^\W*(?:(?:and|but|so|then|also|ok|okay)\W+)?(?:can|could|would|why|what(?!\s+an?\b)|how(?!\s+\w+\W*$))\b"
     r"|^\W*(?:please|tell|explain|describe|give|show|name|list|write|suggest|compare|help)\b"
     r"|^\W*i(?:\s+want|\s+would\s+like|'d\s+like)\b",
     re.I,
@@ -45,6 +56,7 @@ class Talk:
 
     seed: Row
     persona: Persona
+    own: Sequence[str] = ()  # the persona's phrases that open and close answers: what they repeat is no repetition
     messages: list[dict[str, str]] = field(default_factory=list)
     ended: bool = False
     fault: str | None = None  # why it ended before its time
@@ -58,6 +70,7 @@ class Talk:
             "question": self.seed["instruction"][:MESSAGE_LIMIT],
             "reference": (self.seed["output"] or "")[:REFERENCE_LIMIT],
             "messages": list(self.messages),
+            "own": self.own,
         }
 
     def phrase(self, turn: int) -> str | None:
@@ -104,7 +117,9 @@ class Converse(Step):
             talk.hear("assistant", _with_phrase(reply, phrase, turn))
 
         async def converse(row: Row) -> Row:
-            talk = Talk(row, personas[row["persona"]])
+            persona, language = personas[row["persona"]], row["language"]
+            own = [*persona.prefixes(language), *persona.suffixes(language)] if config.use_answer_prefix else []
+            talk = Talk(row, persona, own)
             if _is_a_first_turn(row):
                 talk.messages += [_message("user", row["instruction"]), _message("assistant", row["output"])]
             else:
@@ -187,10 +202,11 @@ def _refuse_turn(view: dict[str, Any], text: str) -> str | None:
     """Why a turn cannot be used: said before by either speaker, or too long for a chat field."""
     if len(text) > MESSAGE_LIMIT:
         return f"longer than {MESSAGE_LIMIT:,} characters"
-    messages = view["messages"]
-    if messages and same_text(text, messages[-1]["content"]):
+    said = [without(message["content"], view["own"]) for message in view["messages"]]
+    text = without(text, view["own"])
+    if said and same_text(text, said[-1]):
         return "only repeats what was said to it"
-    if any(same_text(text, message["content"]) for message in messages):
+    if any(same_text(text, earlier) for earlier in said):
         return "repeats an earlier turn"
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,10 +69,17 @@ class Persona(BaseModel):
         """What may close a later answer."""
         return [text for phrase in self.answer_suffixes if (text := phrase.text(language))]
 
-    def welcome(self, language: Language) -> dict[str, int]:
-        """Every phrase of the persona's, and how often it may come up in one dialogue: a prefix or a suffix once."""
-        once = dict.fromkeys([*self.prefixes(language), *self.suffixes(language)], 1)
-        return once | {text: phrase.welcome for phrase in self.catchphrases if (text := phrase.text(language))}
+    def welcome(self, language: Language, turns: int) -> dict[str, int]:
+        """Every phrase of the persona's, and how often it may come up in a dialogue of so many turns.
+
+        A prefix once. A suffix as often as `phrases.phrase_for` asks for it: once while each later answer can have
+        one of its own, and more often where they must come round.
+        """
+        prefixes, suffixes = self.prefixes(language), self.suffixes(language)
+        rounds = max(1, -(-(turns - 1) // len(suffixes))) if suffixes else 0
+        asked = Counter(dict.fromkeys(prefixes, 1)) | Counter(dict.fromkeys(suffixes, rounds))
+        own = {text: phrase.welcome for phrase in self.catchphrases if (text := phrase.text(language))}
+        return {text: max(asked[text], own.get(text, 0)) for text in [*asked, *own]}
 
 
 def load_personas(path: str) -> dict[str, Persona]:

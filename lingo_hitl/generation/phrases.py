@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import cache
 
 from lingo_hitl.config import Language
@@ -29,7 +30,8 @@ def phrase_for(persona: Persona, language: Language, *, seed: str, turn: int) ->
     """The phrase of an answer: a prefix in the first turn, a suffix in all later ones; None where there is none.
 
     Drawn by a hash of the seed's id, the persona and the turn, so that a rerun, or the same seeds in another
-    order, give the same. The suffixes of a dialogue differ until each was used once.
+    order, give the same. The suffixes of a dialogue differ until each was used once; then they come round, which
+    `Persona.welcome` counts with.
 
     Args:
         turn: counted from 1.
@@ -72,6 +74,19 @@ def closed_with(text: str, phrase: str) -> str:
         text = text[: last.start()] if last else ""
     gap = "\n\n" if _BLOCK.match(text.rpartition("\n")[2].lstrip()) else " "
     return f"{text}{gap}{phrase}".lstrip()
+
+
+def without(text: str, phrases: Iterable[str]) -> str:
+    """What `text` says beside the phrases, for comparisons; all of it where it says nothing else.
+
+    >>> without("Oh, good! Stars are far. Do ask again.", ["Oh, good!", "Do ask again."])
+    'Stars are far.'
+    """
+    left = text
+    for phrase in phrases:
+        left = spoken(phrase).sub("\0", left)
+    left = re.sub(r"(?:^|\s*)\0[^\w\s]*\s*", " ", left).strip()
+    return left if any(map(str.isalnum, left)) else text
 
 
 @cache

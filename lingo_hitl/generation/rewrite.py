@@ -11,6 +11,7 @@ from distilabel.steps.tasks.evol_quality.utils import MUTATION_TEMPLATES
 
 from lingo_hitl.generation.prompts import render
 
+PROMPTS = "lingo_hitl.generation.prompts"
 METHODS_KO = (
     "답변이 사용자에게 더 도움이 되게 하세요.",
     "답변이 #주어진 질문#에 더 잘 맞게 하세요.",
@@ -26,7 +27,12 @@ class Rewrite(Task):
 
     distilabel's own EvolQuality draws the method by the row's place in a batch, so that a rerun would ask
     something else. Input columns: `language`, `instruction`, `response`.
+
+    Attributes:
+        prompts: a folder of prompts that go before the shipped ones.
     """
+
+    prompts: str | None = None
 
     @property
     def inputs(self) -> list[str]:
@@ -39,7 +45,7 @@ class Rewrite(Task):
     def format_input(self, input: dict[str, Any]) -> list[dict[str, str]]:
         instruction, response = input["instruction"], input["response"]
         seed = hashlib.blake2b(f"{instruction}\0{response}".encode("utf-8", "replace")).digest()
-        template = random.Random(seed).choice(_templates(input["language"]))
+        template = random.Random(seed).choice(_templates(input["language"], self.prompts))
         before, _, after = template.partition("<PROMPT>")
         # Not str.replace one after the other: an instruction may itself speak of <RESPONSE>.
         between, _, end = after.partition("<RESPONSE>")
@@ -49,7 +55,7 @@ class Rewrite(Task):
         return {"generation": output}
 
 
-def _templates(language: str) -> list[str]:
+def _templates(language: str, prompts: str | None) -> list[str]:
     if language == "ko":
-        return [render("lingo_hitl.generation.prompts", "ko", "evolve", method=method) for method in METHODS_KO]
+        return [render(PROMPTS, "ko", "evolve", folder=prompts, method=method) for method in METHODS_KO]
     return list(MUTATION_TEMPLATES.values())

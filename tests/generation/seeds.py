@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from lingo_hitl.generation.generate import generate
 from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.remote import RemoteModel
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import CORPUS, GENERATED, content_id, to_table
 from lingo_hitl.stages import RowFile
@@ -33,7 +34,8 @@ class Impatient(Session):
 
     def llm(self, spec):
         model = super().llm(spec)
-        model.backoff_s = 0.001
+        if isinstance(model, RemoteModel):
+            model.backoff_s = 0.001
         return model
 
 

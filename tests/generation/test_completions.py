@@ -1,9 +1,13 @@
 """A pool of models, a rewrite and the reference, against a scripted server."""
 
+import json
+
 import pytest
 
 from lingo_hitl.config import GenerateConfig
 from lingo_hitl.errors import UserError
+from lingo_hitl.pipeline import generate
+from lingo_hitl.project_file import load_project
 from tests.generation.seeds import grown, seed, table
 from tests.providers import serving
 
@@ -51,6 +55,35 @@ def test_english_rows_are_rewritten_with_distilabel_s_own_prompt():
     assert "I want you to act as a Response Rewriter." in first
     assert "#Given Prompt#:\nWhat is <RESPONSE>?\n#Given Response#:\na on What is <RESPONSE>?" in first
     assert "#Given Response#:\nBetter." in second
+
+
+def test_a_rewriting_prompt_of_ones_own_goes_before_the_shipped_one(tmp_path):
+    (tmp_path / "ko").mkdir()
+    (tmp_path / "ko" / "evolve.md").write_text("더 낫게: {{ method }} <PROMPT> <RESPONSE>", encoding="utf-8")
+    with serving(echo) as server:
+        complete(server, evolve={"llm": server.spec("e"), "prompts": str(tmp_path)})
+        (prompt,) = [messages[-1]["content"] for messages in server.asked_of("e")]
+        assert prompt.startswith("더 낫게: 답변") and prompt.endswith(" 별이란? a on 별이란?")
+        (tmp_path / "ko" / "evolve.md").write_text("더 낫게", encoding="utf-8")
+        with pytest.raises(UserError, match=r"evolve\.md: placeholder"):
+            complete(server, evolve={"llm": server.spec("e"), "prompts": str(tmp_path)})
+
+
+def test_another_rewriting_prompt_is_another_run(tmp_path):
+    prompt = tmp_path / "mine" / "ko" / "evolve.md"
+    prompt.parent.mkdir(parents=True)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"instruction": "별이란?", "output": "천체"}), encoding="utf-8")
+    with serving(echo) as server:
+        completions = {
+            "pool": [server.spec("a")],
+            "evolve": {"llm": server.spec("e"), "prompts": "mine"},
+        }
+        project = {"project": "p", "corpus": [{"path": "rows.jsonl"}], "generate": {"preference": completions}}
+        (tmp_path / "p.yaml").write_text(json.dumps(project), encoding="utf-8")
+        for text in ("더 낫게", "더 낫게", "더 짧게"):
+            prompt.write_text(f"{text}: {{{{ method }}}} <PROMPT> <RESPONSE>", encoding="utf-8")
+            generate(load_project(tmp_path / "p.yaml", workdir=tmp_path / "work"))
+        assert [messages[-1]["content"][:4] for messages in server.asked_of("e")] == ["더 낫게", "더 짧게"]
 
 
 def test_place_says_nothing_about_the_model():

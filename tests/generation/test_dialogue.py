@@ -213,6 +213,78 @@ def test_a_rerun_asks_nothing(personas, tmp_path):
     assert again.report["models"]["openai/user"]["replayed"] == 3
 
 
+def test_an_answer_that_differs_only_in_its_phrase_is_a_repetition(personas):
+    told = []
+
+    def script(model, messages):
+        if model == "user":
+            return numbered(model, messages)
+        told.append(messages)
+        # As asked, the persona says the phrase of its turn itself.
+        phrase = messages[0]["content"].partition("이번 답은 '")[2].partition("'")[0]
+        air = "공기 때문이에요."
+        return f"{[air, air, '빛이 흔들려요.', air, '눈이 떨려요.'][len(told) - 1]} {phrase}"
+
+    with serving(script) as server:
+        (row,) = talk(server, personas, persona=["orbit"], use_answer_prefix=True).rows.to_pylist()
+    first, second, third = contents(row)[1::2]
+    assert first == "공기 때문이에요. 오, 좋아요!"
+    assert {second, third} in (
+        {"빛이 흔들려요. 또 물어보세요.", "눈이 떨려요. 하늘을 보세요."},
+        {"빛이 흔들려요. 하늘을 보세요.", "눈이 떨려요. 또 물어보세요."},
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "turns"),
+    [
+        *[
+            (said, 2)
+            for said in (
+                "설명해 봐.",
+                "말해봐",
+                "알려주십시오.",
+                "가르쳐 주시죠",
+                "예를 들어 주시겠어요.",
+                "왜 그렇습니까",
+                "Could you explain",
+                "And how does it work",
+                "더 궁금한 것은 왜 대기가 없는지예요. 알려 주세요.",
+            )
+        ],
+        *[
+            (said, 1)
+            for said in (
+                "[끝]",
+                "끝",
+                "끝이에요.",
+                "끝입니다.",
+                "감사합니다! [END]",
+                "더 궁금한 것이 없습니다.",
+                "아니요, 더 물을 게 없어요. 고맙습니다!",
+                "이제 질문은 없어요",
+                "I have no more questions, thank you.",
+            )
+        ],
+    ],
+)
+def test_what_the_user_may_say(personas, said, turns):
+    with serving(lambda m, messages: said if m == "user" and len(messages) > 2 else numbered(m, messages)) as server:
+        outcome = talk(server, personas, turns=2)
+        assert len(server.asked) == 2 + turns
+    (row,) = outcome.rows.to_pylist()
+    assert len(row["messages"]) == 2 * turns and outcome.report["dialogues that ended at a failed turn"] == 0
+
+
+@pytest.mark.parametrize(
+    "said", ["그런가 봐.", "비가 왔나 봐요.", "What a sight.", "How nice!", "그렇군요.", "별이 없어요."]
+)
+def test_what_is_no_turn_of_a_user(personas, said):
+    with serving(lambda m, messages: said if m == "user" and len(messages) > 2 else numbered(m, messages)) as server:
+        outcome = talk(server, personas, turns=2)
+    assert outcome.report["dialogues that ended at a failed turn"] == 1
+
+
 @pytest.mark.parametrize("failing", [1, 2, 3, 4])
 def test_after_server_errors_the_next_run_goes_on_and_pays_for_nothing_twice(personas, tmp_path, failing):
     said = []

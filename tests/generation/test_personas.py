@@ -62,7 +62,7 @@ def test_a_wrong_file_is_one_line(tmp_path):
 def test_a_phrase_is_korean_alone_or_in_both_languages(personas, tmp_path):
     orbit = load_personas(str(personas))["orbit"]
     assert orbit.prefixes("ko") == ["음,"] and orbit.prefixes("en") == []
-    assert orbit.welcome("ko") == {"음,": 1, "별일이네요": 1} and orbit.welcome("en") == {"How odd": 1}
+    assert orbit.welcome("ko", 3) == {"음,": 1, "별일이네요": 1} and orbit.welcome("en", 3) == {"How odd": 1}
     wrong = "personas:" + ORBIT.replace('["음,"]', "[{ko: 음, welcome: 1}]")
     assert "unknown key 'answer_prefixes.0.welcome'" in refused(tmp_path / "p.yaml", wrong)
 
@@ -74,4 +74,4 @@ def test_the_shipped_personas_are_whole(language):
     assert len(shipped) == 6 and named < set(shipped)
     for persona in shipped.values():
         assert len(persona.prefixes(language)) >= 3 and len(persona.suffixes(language)) >= 4
-        assert len(persona.welcome(language)) >= 9 and persona.speech_level in ("해요체", "합쇼체", "반말")
+        assert len(persona.welcome(language, 3)) >= 9 and persona.speech_level in ("해요체", "합쇼체", "반말")

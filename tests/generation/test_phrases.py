@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingo_hitl.generation.personas import load_personas
-from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for, spoken
+from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for, spoken, without
 
 ORBIT = load_personas("sample")["orbit"]
 PREFIX, SUFFIX = "오, 정말 재미있는 질문이에요!", "알면 알수록 신기하죠?"
@@ -70,3 +70,18 @@ def test_a_phrase_is_there_afterwards_exactly_once_more_than_never(text):
         assert len(spoken(phrase).findall(dressed)) == max(1, len(spoken(phrase).findall(text)))
     assert opened_with(opened_with(text, PREFIX), PREFIX) == opened_with(text, PREFIX)
     assert re.sub(r"\s", "", text) in re.sub(r"\s", "", closed_with(text, SUFFIX))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"{PREFIX} 별은 멀어요.", "별은 멀어요."),
+        (f"별은 멀어요. {SUFFIX}", "별은 멀어요."),
+        (f"{PREFIX} 별은 멀어요!\n\n{SUFFIX}", "별은 멀어요!"),
+        (f"1. 별\n2. 달\n\n{SUFFIX}", "1. 별\n2. 달"),
+        (SUFFIX, SUFFIX),
+        ("별은 멀어요.", "별은 멀어요."),
+    ],
+)
+def test_what_an_answer_says_beside_its_phrases(text, left):
+    assert without(text, [PREFIX, SUFFIX]) == left

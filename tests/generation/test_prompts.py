@@ -40,6 +40,22 @@ def test_the_shipped_prompts_can_be_copied_as_they_are(package):
         (GENERATION, "ko/opening", "{% if question %}{{ quesiton }}{% endif %}", "Did you mean 'question'?"),
         (GENERATION, "ko/opening", "{{ question }", "opening.md:1: not a template"),
         (GENERATION, "ko/evolve", "{{ method }}\n<PROMPT>", "placeholder <RESPONSE> is missing"),
+        (GENERATION, "ko/opening", "{{ question | upperr }}", "opening.md:1: Jinja has no filter 'upperr'. Did you"),
+        (
+            GENERATION,
+            "ko/opening",
+            "\n{% if question is longg %}{% endif %}",
+            "opening.md:2: Jinja has no test 'longg'.",
+        ),
+        (
+            GENERATION,
+            "ko/opening",
+            "{{ question }}{% block a %}{% endblock %}{% block a %}{% endblock %}",
+            "not a template",
+        ),
+        (GENERATION, "ko/opening", "{{ question }}{% include 'x.md' %}", "opening.md: a prompt stands alone"),
+        (GENERATION, "ko/opening", "{% from question import x %}{{ question }}", "opening.md: a prompt stands alone"),
+        (GENERATION, "ko/opening", "{% extends 'x' %}{{ question }}", "opening.md: a prompt stands alone"),
         (GENERATION, "ko/openings", "{{ question }}", "there is no such prompt. Did you mean 'ko/opening'?"),
         (JUDGING, "ko/annotate", "{{ criteria }} {{ instruction }}", "placeholder {{ texts }} is missing"),
         (JUDGING, "ko/correctness", "점수: [1~5]", "placeholder {{ dialogue }} is missing"),
@@ -49,6 +65,15 @@ def test_a_prompt_that_could_not_be_filled_in_is_refused(tmp_path, package, name
     with pytest.raises(UserError) as caught:
         check_prompts(write(tmp_path, name, text), package, key=KEY)
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{{ question.text.x }}", "{{ question | round }}", "{{ question / 0 }}"])
+def test_a_prompt_of_ones_own_that_cannot_do_that_with_a_value_is_named(tmp_path, text):
+    folder = write(tmp_path, "ko/opening", text)
+    check_prompts(folder, GENERATION, key=KEY)
+    with pytest.raises(UserError, match=r"ko/opening.md: cannot be filled in \(.*\)\. Check") as caught:
+        render(GENERATION, "ko", "opening", folder=folder, question="별은?")
+    assert "\n" not in str(caught.value)
 
 
 def test_what_a_shipped_prompt_fills_in_under_a_condition_may_be_left_out(tmp_path):

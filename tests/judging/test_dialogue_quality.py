@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.dialogue_failures import FAILURES
 from lingo_hitl.config import QualityConfig
 from lingo_hitl.generation.personas import load_personas
+from lingo_hitl.generation.phrases import phrase_for
 from lingo_hitl.judging.dialogue_quality.figures import FIGURES, beyond, excess
 from lingo_hitl.judging.dialogue_quality.measure import measure
 from lingo_hitl.records import DIALOGUE_QUALITY
@@ -67,6 +68,23 @@ def test_a_persona_s_phrase_is_counted_beyond_its_welcome():
     assert figure(*[f"{phrase} {a}" for a in answers])["catchphrase_overuse"] == 1
     never = figure(f"자, 발사 준비 됐나요? {answers[0]}", *answers[1:])
     assert never["catchphrase_overuse"] == 0.5, "welcome: 0"
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+@pytest.mark.parametrize("turns", [4, 12])
+def test_the_suffixes_that_we_ask_for_are_no_overuse_however_long_the_dialogue(language, turns):
+    def asked(persona, suffixes=None):
+        one = PERSONAS[persona]
+        one = one.model_copy(update={"answer_suffixes": one.answer_suffixes[:suffixes]})
+        phrases = [phrase_for(one, language, seed="s", turn=turn) for turn in range(1, turns + 1)]
+        said = [text for n, phrase in enumerate(phrases) for text in (f"{n}?", f"{n * 7}. {phrase}")]
+        return measure([dialogue(persona, *said, language=language)], {persona: one})[0]["catchphrase_overuse"]
+
+    assert {asked(persona) for persona in PERSONAS} == {0}
+    assert asked("orbit", suffixes=1) == 0
+    orbit = PERSONAS["orbit"]
+    always = [text for n in range(turns) for text in (f"{n}?", f"{n * 7}. {orbit.suffixes(language)[0]}")]
+    assert measure([dialogue("orbit", *always, language=language)], PERSONAS)[0]["catchphrase_overuse"] > 0.5
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,18 @@ def render(package: str, language: str, name: str, *, folder: str | None = None,
     """The prompt `<language>/<name>.md` of `folder`, else of `package`, with `values` filled in.
 
     Raises:
-        jinja2.UndefinedError: the prompt names a value that was not given.
+        UserError: a prompt of the user's own that does with the values what cannot be done with them.
+        jinja2.UndefinedError: a shipped one that names a value that was not given.
     """
-    return _template(package, folder, language, name).render(**values).strip()
+    own = _own(folder, language, name)
+    template = _template(package, own, f"{language}/{name}")
+    try:
+        return template.render(**values).strip()
+    except Exception as error:  # whatever an expression of the user's comes to: a filter may raise anything
+        if own is None:
+            raise
+        words = " ".join(str(error).split())
+        raise UserError(f"{own}: cannot be filled in ({words}). Check what it does with its placeholders.") from error
 
 
 def check_prompts(folder: str, package: str, *, key: str) -> None:
@@ -57,7 +66,8 @@ def check_prompts(folder: str, package: str, *, key: str) -> None:
         if name not in known:
             raise UserError(f"{file}: there is no such prompt.{nearest(name, known)} Known: {', '.join(known)}.")
         if name in mine:
-            _check(file, _read(files(package), name), name)
+            _check(file, _shipped(package, name), name)
+    _template.cache_clear()  # a run that comes after another in this process reads them anew
 
 
 def prompt_hashes(folder: str | None) -> dict[str, str]:
@@ -68,17 +78,21 @@ def prompt_hashes(folder: str | None) -> dict[str, str]:
 
 def _check(file: Path, shipped: str, name: str) -> None:
     from jinja2 import TemplateSyntaxError
-    from jinja2.meta import find_undeclared_variables
+    from jinja2.meta import find_referenced_templates, find_undeclared_variables
 
     try:
         text = file.read_text(encoding="utf-8-sig")
         tree = _environment().parse(text)
+        _refuse_unknown(file, tree)
+        _environment().compile(text)  # finds what the parser does not, such as a block that is there twice
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError:
         raise UserError(f"{file}: is not UTF-8 text. Save it as UTF-8.") from None
     except TemplateSyntaxError as error:
         raise UserError(f"{file}:{error.lineno}: not a template ({error.message}).") from None
+    if any(True for _ in find_referenced_templates(tree)):
+        raise UserError(f"{file}: a prompt stands alone: include, import and extends find nothing. Write it out.")
     of_jinja = set(_environment().globals)
     named = find_undeclared_variables(tree) - of_jinja
     known = find_undeclared_variables(_environment().parse(shipped)) - of_jinja
@@ -93,6 +107,18 @@ def _check(file: Path, shipped: str, name: str) -> None:
     missing += sorted(set(_MARK.findall(shipped)) - set(_MARK.findall(text)))
     if missing:
         raise UserError(f"{file}: placeholder {', '.join(missing)} is missing. Put it where the text belongs.")
+
+
+def _refuse_unknown(file: Path, tree: Node) -> None:
+    """Refuse filters and tests that Jinja does not have; inside an `if` it would only miss them when it gets there."""
+    from jinja2 import nodes
+
+    for node in tree.find_all((nodes.Filter, nodes.Test)):
+        kind, known = (
+            ("filter", _environment().filters) if isinstance(node, nodes.Filter) else ("test", _environment().tests)
+        )
+        if node.name not in known:
+            raise UserError(f"{file}:{node.lineno}: Jinja has no {kind} '{node.name}'.{nearest(node.name, known)}")
 
 
 def _always(node: Node) -> Iterator[str]:
@@ -116,15 +142,19 @@ def _names(package: str) -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("*/**/*.md"))
 
 
-def _read(root: Any, name: str) -> str:
-    text: str = (root / f"{name}.md").read_text(encoding="utf-8-sig")
-    return text
+def _shipped(package: str, name: str) -> str:
+    return Path(str(files(package)), f"{name}.md").read_text(encoding="utf-8-sig")
+
+
+def _own(folder: str | None, language: str, name: str) -> Path | None:
+    """The user's own prompt, where there is one."""
+    path = Path(folder) / language / f"{name}.md" if folder else None
+    return path if path and path.is_file() else None
 
 
 @cache
-def _template(package: str, folder: str | None, language: str, name: str) -> Template:
-    own = folder is not None and (Path(folder) / language / f"{name}.md").is_file()
-    return _environment().from_string(_read(Path(str(folder)) if own else files(package), f"{language}/{name}"))
+def _template(package: str, own: Path | None, name: str) -> Template:
+    return _environment().from_string(_shipped(package, name) if own is None else own.read_text(encoding="utf-8-sig"))
 
 
 @cache

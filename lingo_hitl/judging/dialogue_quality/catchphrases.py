@@ -86,7 +86,8 @@ def nearly_spoken(phrase: str) -> re.Pattern[str]:
     if len(letters) < _VARIED_FROM:
         return spoken(phrase)
     beginning = r"\W*".join(map(re.escape, letters[: -(-len(letters) * 7 // 10)]))
-    return re.compile(rf"(?<!\w){beginning}[^.,!?…\n]*", re.I)
+    # The whole phrase first: one with a comma near its end would leave its last words behind.
+    return re.compile(rf"{spoken(phrase).pattern}|(?<!\w){beginning}[^.,!?…\n]*", re.I)
 
 
 def _unwelcome(texts: Sequence[str], welcome: Mapping[str, int]) -> set[int]:

@@ -47,7 +47,8 @@ def _measure(rows: Sequence[Row], personas: Sequence[Persona | None], language: 
     said = [
         [(m["role"], m["content"] or "") for m in row["messages"] if m["role"] in ("user", "assistant")] for row in rows
     ]
-    welcome = [persona.welcome(language) if persona else {} for persona in personas]
+    turns = [sum(role == "assistant" for role, _ in messages) for messages in said]
+    welcome = [persona.welcome(language, n) if persona else {} for persona, n in zip(personas, turns, strict=True)]
     stripped = [
         catchphrases.without(text, phrases) if role == "assistant" else text
         for messages, phrases in zip(said, welcome, strict=True)
