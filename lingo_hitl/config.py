@@ -96,6 +96,9 @@ class InstructionConfig(Seeds):
     """Instructions and outputs of the corpus as they are, for people to validate."""
 
 
+TASKS = ("dialogue", "preference", "instruction")
+
+
 class GenerateConfig(Section):
     dialogue: DialogueConfig | None = None
     preference: PreferenceConfig | None = None
@@ -282,11 +285,11 @@ def only_task(project: Project, task: str | None) -> Project:
     """
     if task is None:
         return project
-    wanted = getattr(project.generate, task)
-    if wanted is None:
-        named = [name for name in GenerateConfig.model_fields if getattr(project.generate, name)]
+    named = [name for name in TASKS if getattr(project.generate, name)]
+    if task not in named:
         raise UserError(f"task '{task}' is not in the config; there: {', '.join(named)}. Add it under `generate`.")
-    return project.model_copy(update={"generate": GenerateConfig.model_validate({task: wanted})})
+    others = {name: None for name in named if name != task}
+    return project.model_copy(update={"generate": project.generate.model_copy(update=others)})
 
 
 def checked_version(version: str) -> str:

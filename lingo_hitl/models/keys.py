@@ -192,11 +192,17 @@ class KeyPool:
             if size:
                 self._tokens_per_byte += 0.05 * (min(used / size, 2.0) - self._tokens_per_byte)
 
-    def rest(self, key: Key, seconds: float | None, *, backoff_s: float) -> None:
-        """Leave `key` alone for as long as the provider says, else ever longer with each refusal in a row."""
-        key.strikes += 1
-        pause = seconds if seconds is not None else min(60.0, backoff_s * 2.0 ** min(key.strikes, 10))
-        key.rests_until = max(key.rests_until, asyncio.get_running_loop().time() + pause)
+    def rest(self, key: Key, sent: Sent, seconds: float | None, *, backoff_s: float) -> None:
+        """Leave `key` alone for as long as the provider says, else ever longer with each refusal in a row.
+
+        Requests that went out before the last rest ended are of the burst that it was for.
+        """
+        if seconds is None:
+            if sent.at < key.rests_until:
+                return
+            key.strikes += 1
+            seconds = min(60.0, backoff_s * 2.0 ** min(key.strikes, 10))
+        key.rests_until = max(key.rests_until, asyncio.get_running_loop().time() + seconds)
 
     def worked(self, key: Key) -> None:
         key.strikes = 0

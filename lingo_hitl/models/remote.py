@@ -115,7 +115,7 @@ class RemoteModel(ChatModel):
             if refusal.reason == "limit":
                 usage.limited += 1
                 limited_since = limited_since or asyncio.get_running_loop().time()
-                pool.rest(key, refusal.pause_s, backoff_s=self.backoff_s)
+                pool.rest(key, sent, refusal.pause_s, backoff_s=self.backoff_s)
                 continue
             if refusal.reason == "key":
                 pool.put_out(key, f"refused ({why})")
