@@ -82,7 +82,8 @@ class RemoteModel(ChatModel):
             self.load()
         assert self._pool is not None
         size = request_size(request.messages)
-        async with self.session.budget.room(self.spec.model, size=size, max_new_tokens=sampling.max_new_tokens):
+        sent = size + len((sampling.schema or "").encode())
+        async with self.session.budget.room(self.spec.model, size=sent, max_new_tokens=sampling.max_new_tokens):
             return await self._tried(self._pool, request, sampling, size)
 
     async def _tried(self, pool: KeyPool, request: Request, sampling: Sampling, size: int) -> Completion:
