@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -245,6 +246,11 @@ def guarded() -> Iterator[None]:
     except OSError as error:
         place = error.filename or "a file"
         _fail(f"{place}: {error.strerror or error}. Correct that, or choose another folder; then run it again.")
+    except Exception:
+        # distilabel installs a hook that would print every local variable, API keys and texts among them.
+        print(traceback.format_exc(), file=sys.stderr, end="")
+        print("lingo-hitl: a fault of lingo-hitl's own; nothing that was paid for is lost.", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as exit_:
         if exit_.code == INTERRUPTED:
             _say("Stopped. The same command goes on from here.")

@@ -96,9 +96,6 @@ class InstructionConfig(Seeds):
     """Instructions and outputs of the corpus as they are, for people to validate."""
 
 
-TASKS = ("dialogue", "preference", "instruction")
-
-
 class GenerateConfig(Section):
     dialogue: DialogueConfig | None = None
     preference: PreferenceConfig | None = None
@@ -309,10 +306,10 @@ def only_task(project: Project, task: str | None) -> Project:
     """
     if task is None:
         return project
-    named = [name for name in TASKS if getattr(project.generate, name)]
-    if task not in named:
-        raise UserError(f"task '{task}' is not in the config; there: {', '.join(named)}. Add it under `generate`.")
-    others = {name: None for name in named if name != task}
+    there = [name for name, value in project.generate if isinstance(value, Seeds)]
+    if task not in there:
+        raise UserError(f"task '{task}' is not in the config; there: {', '.join(there)}. Add it under `generate`.")
+    others = dict.fromkeys(name for name in there if name != task)
     return project.model_copy(update={"generate": project.generate.model_copy(update=others)})
 
 

@@ -57,37 +57,41 @@ def read_corpora(project: Project) -> Manifest:
     )
 
 
-def generate(project: Project, *, offline: bool = False, whole: bool = True) -> Manifest:
+def generate(project: Project, *, offline: bool = False, again: bool = False, whole: bool = True) -> Manifest:
     """Read the corpora, then write dialogues, completions and instructions from them.
 
     Args:
         offline: use no network: all completions must be in the journal.
+        again: do the stage though it was done before; what the journal has is replayed.
         whole: `project` has all tasks of its config; see `open_session`.
     """
     from lingo_hitl.generation.generate import generate as stage
     from lingo_hitl.generation.prompts import prompt_hashes
+    from lingo_hitl.judging.families import same_family_warnings
 
+    same_family_warnings(project.generate, project.judge)  # refused before anything is paid for
     read_corpora(project)
     inputs = {**_input(project, stage.needs), **_personas(project)}
     if dialogue := project.generate.dialogue:
         inputs |= prompt_hashes(dialogue.prompts)
 
     def work(rows: pa.Table) -> Outcome:
-        file = _on_the_way(project, "generate")
+        file = on_the_way(project, "generate")
         with (
             open_session(project, "generate", offline=offline, whole=whole) as session,
             RowFile(file, GENERATED) as out,
         ):
             return stage(rows, project.generate, session=session, out=out)
 
-    return _run(project, "generate", stage.needs, work, project.generate, inputs)
+    return _run(project, "generate", stage.needs, work, project.generate, inputs, always=again)
 
 
-def judge(project: Project, *, offline: bool = False) -> Manifest:
+def judge(project: Project, *, offline: bool = False, again: bool = False) -> Manifest:
     """Rate the texts with the project's judges.
 
     Args:
         offline: use no network: all completions must be in the journal.
+        again: do the stage though it was done before; what the journal has is replayed.
 
     Raises:
         UserError: a judge of a writer's family that the config does not own up to.
@@ -102,13 +106,13 @@ def judge(project: Project, *, offline: bool = False) -> Manifest:
     personas = load_personas(dialogue.personas) if dialogue else {}
 
     def work(rows: pa.Table) -> Outcome:
-        file = RowFile(_on_the_way(project, "judge"), pa.schema([*rows.schema, *JUDGED]))
+        file = RowFile(on_the_way(project, "judge"), pa.schema([*rows.schema, *JUDGED]))
         with open_session(project, "judge", offline=offline) as session, file as out:
             outcome = stage(rows, project.judge, session=session, out=out, personas=personas)
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
     inputs = {**_input(project, stage.needs), **_personas(project), **prompt_hashes(project.judge.prompts)}
-    return _run(project, "judge", stage.needs, work, project.judge, inputs)
+    return _run(project, "judge", stage.needs, work, project.judge, inputs, always=again)
 
 
 def binarise(project: Project) -> Manifest:
@@ -341,12 +345,12 @@ def _run(
         config={"project": project.project, name: config},
         inputs=inputs or _input(project, needs),
         always=always,
-        patience_s=CRON_PATIENCE_S if always else 0,
+        patience_s=CRON_PATIENCE_S if name in ("push", "sync") else 0,
     )
-    _on_the_way(project, name).unlink(missing_ok=True)  # its rows are in the stage's folder now
+    on_the_way(project, name).unlink(missing_ok=True)  # its rows are in the stage's folder now
     return manifest
 
 
-def _on_the_way(project: Project, name: str) -> Path:
+def on_the_way(project: Project, name: str) -> Path:
     """Where a stage writes its rows until it is done."""
     return project.workdir / f".{name}.rows"

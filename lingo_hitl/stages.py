@@ -66,6 +66,8 @@ class RowFile:
         self.path, self.schema = path, schema
         self.rows = 0
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A run that was killed may have left a file that has a stage's rows under a second name: those are not ours.
+        path.unlink(missing_ok=True)
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
         self._waiting: list[Row] = []
 

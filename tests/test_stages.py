@@ -14,7 +14,7 @@ import pytest
 
 from lingo_hitl.errors import UserError
 from lingo_hitl.records import dropped
-from lingo_hitl.stages import Outcome, read_manifest, read_rows, run_stage
+from lingo_hitl.stages import Outcome, RowFile, read_manifest, read_rows, run_stage
 
 
 def numbers(*values: int) -> Outcome:
@@ -70,6 +70,18 @@ def test_a_failing_stage_leaves_the_last_good_folder(tmp_path):
     with pytest.raises(ZeroDivisionError):
         run_stage("map", lambda: numbers(1 // 0), workdir=tmp_path, config={"new": 1}, inputs={})
     assert read_rows(tmp_path, "map")["n"].to_pylist() == [1]
+
+
+def test_rows_on_their_way_again_leave_those_that_a_stage_has_alone(tmp_path):
+    def work():
+        with RowFile(tmp_path / ".map.rows", pa.schema([("n", pa.int64())])) as out:
+            out.add({"n": 1})
+            return Outcome(out.close())
+
+    run_stage("map", work, workdir=tmp_path, config={}, inputs={})
+    with RowFile(tmp_path / ".map.rows", pa.schema([("n", pa.int64())])):
+        assert read_rows(tmp_path, "map")["n"].to_pylist() == [1]
+    assert run_stage("map", work, workdir=tmp_path, config={}, inputs={}).skipped
 
 
 def test_a_stage_that_has_not_run_is_named(tmp_path):

@@ -25,6 +25,7 @@ class Heard:
     Attributes:
         orders: for each time that the texts were shown: their positions, in the order in which they were.
         calls: completions that were used, those replayed from the journal among them.
+        passing: whether a call failed that another run may have answered.
     """
 
     verdicts: list[Verdict]
@@ -32,6 +33,7 @@ class Heard:
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    passing: bool = False
 
     def as_judgement(self, judge: str, aspect: str) -> Row:
         """A value of `records.JUDGEMENT`."""
@@ -83,6 +85,7 @@ async def hear(task: WrittenJudge, view: View) -> Heard:
         calls=2,
         input_tokens=first.input_tokens + second.input_tokens,
         output_tokens=first.output_tokens + second.output_tokens,
+        passing=first.passing or second.passing,
     )
 
 
@@ -108,6 +111,7 @@ async def hear_in_order(task: WrittenJudge, view: View, *, key: str, swap: bool)
         calls=sum(one.calls for one in heard),
         input_tokens=sum(one.input_tokens for one in heard),
         output_tokens=sum(one.output_tokens for one in heard),
+        passing=any(one.passing for one in heard),
     )
 
 
@@ -128,7 +132,7 @@ async def _asked(task: WrittenJudge, view: View, *, sample: int) -> _Asked:
         # Read as an empty reply, it has as many verdicts as there are texts.
         verdicts = [Verdict(fault=completion.finish) for _ in task.format_output("", view)["verdicts"]]
     tokens = {"input_tokens": completion.input_tokens, "output_tokens": completion.output_tokens}
-    return _Asked(verdicts, [], calls=1, **tokens, reply=completion.text)
+    return _Asked(verdicts, [], calls=1, **tokens, passing=not completion.lasting, reply=completion.text)
 
 
 def _both(verdicts: Sequence[Verdict]) -> Verdict:

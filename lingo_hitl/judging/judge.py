@@ -127,7 +127,8 @@ class Measured(Step):
 
 @dataclass(frozen=True)
 class Judge(Step):
-    """One judge rates the texts of a row on every aspect; adds `judgements_<n>`, a list of `records.JUDGEMENT`."""
+    """One judge rates the texts of a row on every aspect; adds `judgements_<n>`, a list of `records.JUDGEMENT`,
+    and `passing_<n>`, whether another run may hear something else."""
 
     n: int
     spec: LLMSpec
@@ -149,7 +150,7 @@ class Judge(Step):
             aspects = self._aspects(row) if view is not None and not row.get("excess") else []
             heard = await asyncio.gather(*(hearing[aspect](row, view or {}) for aspect in aspects))
             said = [one.as_judgement(self.spec.label, aspect) for one, aspect in zip(heard, aspects, strict=True)]
-            return {f"judgements_{self.n:03}": said}
+            return {f"judgements_{self.n:03}": said, f"passing_{self.n:03}": any(one.passing for one in heard)}
 
         return rate
 
@@ -218,7 +219,7 @@ def view_of(row: Row) -> View | None:
 
 
 def combined(row: Row) -> Row:
-    """What all judges say together: the columns of `records.JUDGED`."""
+    """What all judges say together: the columns of `records.JUDGED`, and as `passing` whether that may change."""
     heard = [one for name in sorted(row) if name.startswith("judgements_") for one in row[name]]
     whole = [one for one in heard if one["aspect"] != BY_TURN]
     judgements = _together(whole, len(judged_texts(row)))
@@ -234,6 +235,7 @@ def combined(row: Row) -> Row:
         "turn_ratings": None if turns is None else [turn.rating for turn in turns],
         "judge": " + ".join(judges) or None,
         "judgements": heard,
+        "passing": any(row[name] for name in row if name.startswith("passing_")),
     }
 
 

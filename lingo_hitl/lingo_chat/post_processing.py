@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-_TOPIC = re.compile(r"\A\s*(?:<\s*)?주제\s*[:：][ \t]*([^\n>]*)>?[ \t]*\n+")
-_TOPIC_WORD = re.compile(r"\A\s*주제\s*[:：]\s*")
+_TOPIC = re.compile(r"\A\s*(?:#{1,6}[ \t]+)?(?:<\s*)?주제\s*[:：][ \t]*([^\n>]*)>?[ \t]*\n+")
+_TOPIC_WORD = re.compile(r"\A\s*(?:#{1,6}[ \t]+)?주제\s*[:：]\s*")
 _HEADING = re.compile(r"^[ ]{0,3}#{1,6}[ \t]+", re.M)
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
 _INCHES = re.compile(r'\d"$')

@@ -20,7 +20,7 @@ from lingo_hitl.lingo_chat.scored import scored_dialogues
 from lingo_hitl.lingo_chat.settings import LingoChat, as_project, read_settings
 from lingo_hitl.models.flow import run_flow
 from lingo_hitl.project_file import expanded
-from lingo_hitl.records import Row, Task
+from lingo_hitl.records import DIALOGUE_QUALITY, Row, Task
 from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_rows, run_stage
 
 STAGE = "lingo_chat"
@@ -35,6 +35,7 @@ SCORED = pa.schema(
         ("num_turns", pa.int32()),
         ("score", pa.float64()),  # null: it could not be read
         ("score_feedback", pa.string()),
+        *DIALOGUE_QUALITY,
     ]
 )
 """What the run's own stage keeps of each dialogue: the texts are in the files of the day."""
@@ -79,10 +80,11 @@ def run(
                 STAGE,
                 lambda: _converse(project, settings, raw, good, offline=offline),
                 workdir=project.workdir,
-                config={"project": project.project, STAGE: settings.model_dump()},
+                config={"project": project.project, STAGE: settings.used()},
                 inputs={"corpus": file_sha256(project.workdir / "corpus" / "rows.parquet")},
                 always=True,
             )
+            pipeline.on_the_way(project, STAGE).unlink(missing_ok=True)  # its rows are in the stage's folder now
             tell(manifest)
             if waiting := manifest.report["waiting"]:
                 say(f"{waiting} dialogues wait for replies that failed for now, and are not in the files yet")
@@ -101,7 +103,7 @@ def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile
     waiting = 0
     with (
         pipeline.open_session(project, STAGE, offline=offline) as session,
-        RowFile(project.workdir / f".{STAGE}.rows", SCORED) as out,
+        RowFile(pipeline.on_the_way(project, STAGE), SCORED) as out,
     ):
         flow = scored_dialogues(talk, project.judge)
         window = ROWS_A_KEY * len(settings.key_variables)
@@ -111,7 +113,8 @@ def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile
                 continue
             grown, score = row["dialogue"], row["score"]
             line = dialogue_line(grown, score, row["feedback"], row["url"])
-            out.add({**{name: line.get(name) for name in SCORED.names}, "id": grown["id"], "seed": grown["seed"]})
+            scored = {**line, **row["quality"], "id": grown["id"], "seed": grown["seed"]}
+            out.add({name: scored[name] for name in SCORED.names})
             if row["passing"]:
                 # It may come out otherwise the next time: then the files would have it twice.
                 waiting += 1

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lingo_hitl.config import DialogueConfig, JudgeConfig
+from lingo_hitl.config import DialogueConfig, JudgeConfig, QualityConfig
 from lingo_hitl.generation.dialogue import Talk, dialogue, finished
-from lingo_hitl.judging.judge import judging
+from lingo_hitl.generation.personas import load_personas
+from lingo_hitl.judging.dialogue_quality.figures import FIGURES
+from lingo_hitl.judging.judge import Measured, judging
 from lingo_hitl.models.flow import Flow, Step, Work
 from lingo_hitl.models.session import Session
-from lingo_hitl.records import Row
+from lingo_hitl.records import DIALOGUE_QUALITY, Row
+
+ANY = QualityConfig(**dict.fromkeys(FIGURES))
+"""No limits: Lingo_Chat keeps every dialogue, and what is too much of a figure can be said afterwards."""
 
 
 def scored_dialogues(talk: DialogueConfig, judge: JudgeConfig) -> Flow:
@@ -20,26 +25,31 @@ def scored_dialogues(talk: DialogueConfig, judge: JudgeConfig) -> Flow:
 @dataclass(frozen=True)
 class Score(Step):
     """Adds to a row with a `talk`: `dialogue`, a row of that task or None; `lost`, a dropped row or None; `score`,
-    1 to 5 or None; `feedback`, the judge's reason or why there is no score; and `passing`, whether another run may
-    come out otherwise."""
+    1 to 5 or None; `feedback`, the judge's reason or why there is no score; `quality`, the dialogue's figures
+    (`records.DIALOGUE_QUALITY`), by which nothing is dropped here; and `passing`, whether another run may come out
+    otherwise."""
 
     talk: DialogueConfig
     judge: JudgeConfig
 
     def start(self, session: Session) -> Work:
-        judge = judging(self.judge).start(session)
+        judge = judging(self.judge, Measured(ANY, load_personas(self.talk.personas))).start(session)
 
         async def score(row: Row) -> Row:
             talk: Talk = row["talk"]
             grown, lost, _ = finished(row, self.talk)
-            added: Row = {"dialogue": grown, "lost": lost, "score": None, "feedback": None, "passing": talk.passing}
             if grown is None:
-                return added
+                return {"dialogue": None, "lost": lost, "passing": talk.passing}
             judged = await judge(grown)
             (rating,), (rationale,) = judged["ratings"], judged["rationales"]
-            if rating is not None:
-                return {**added, "score": rating, "feedback": rationale}
-            fault = judged["judgements"][-1]["faults"][0]
-            return {**added, "feedback": fault, "passing": talk.passing or session.tally.failed > 0}
+            feedback = rationale if rating is not None else judged["judgements"][-1]["faults"][0]
+            return {
+                "dialogue": grown,
+                "lost": None,
+                "score": rating,
+                "feedback": feedback,
+                "quality": {name: judged[name] for name in DIALOGUE_QUALITY.names},
+                "passing": talk.passing or judged["passing"],
+            }
 
         return score

@@ -34,8 +34,17 @@ def _key_name(name: str) -> str:
     return name
 
 
+_UNREAD = Field(None, exclude=True)
+"""Of a key that nothing reads: whatever stands there stops no run, and is kept nowhere."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    def used(self) -> dict[str, Any]:
+        """What the run depends on, as plain values. Other keys are left out: their values may be anybody's secrets."""
+        kept = {name: getattr(self, name) for name, field in type(self).model_fields.items() if not field.exclude}
+        return {name: value.used() if isinstance(value, _Part) else value for name, value in kept.items()}
 
 
 class MultiturnGeneration(_Part):
@@ -64,7 +73,7 @@ class Scoring(_Part):
 
     scoring_prompt: Literal["CORRECTNESS_MULTITURN_SCORING_PROMPT"]
     score_threshold: float = Field(ge=0, le=5)
-    score: float = 0.0  # a place for results in Lingo_Chat; nothing reads it
+    score: Any = _UNREAD  # a place for results in Lingo_Chat
 
 
 class LingoChat(_Part):
@@ -73,7 +82,7 @@ class LingoChat(_Part):
     multiturn_generation: MultiturnGeneration
     files: JsonFiles = Field(alias="json")  # `json` is a method of every pydantic model
     scoring: Scoring
-    model_inference: dict[str, Any] | None = None
+    model_inference: Any = _UNREAD
 
     @property
     def key_variables(self) -> list[str]:

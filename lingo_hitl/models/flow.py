@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -165,8 +167,23 @@ def _run(work: Work, rows: Iterable[Row], session: Session, what: str, total: in
         driver.result()
     except BaseException:
         loop().call_soon_threadsafe(session.stop.because, Stopped("nobody waits for more"))
-        driver.exception()  # waits for what is under way
+        _wait_for_the_rest(driver, session)
         raise
+
+
+def _wait_for_the_rest(driver: Future[None], session: Session) -> None:
+    """What is under way is paid for: whoever is impatient only hears again how much that is."""
+    patience_s: float | None = 0.5  # who waits for a key leaves at once, and is no reply on its way
+    while True:
+        try:
+            driver.exception(patience_s)
+            return
+        except TimeoutError:
+            patience_s = None
+        except KeyboardInterrupt:
+            pass
+        said = f"Stopping: {session.calls_under_way} replies that are paid for are on their way."
+        print(said, file=sys.stderr, flush=True)
 
 
 async def _drive(
@@ -199,12 +216,14 @@ async def _drive(
             task = asyncio.create_task(one(place, row))
             running.add(task)
             task.add_done_callback(running.discard)
+    except Exception as fault:  # of whatever makes the rows
+        session.stop.because(fault)
+    finally:
         if running:
             await asyncio.wait(running)
         await session.settled()
-        session.stop.check()
-    finally:
         finished.put(None)
+    session.stop.check()
 
 
 async def _through(beside: Sequence[Work], row: Row) -> Row:

@@ -146,6 +146,7 @@ class KeyPool:
         self._turn = asyncio.Lock()
         self._read_at = -math.inf
         self._tokens_per_byte = 1 / BYTES_PER_TOKEN
+        self.worked_at = -math.inf
 
     def expected_tokens(self, size: int) -> float:
         """Tokens that a prompt of `size` bytes is expected to have, from what earlier ones had."""
@@ -207,6 +208,7 @@ class KeyPool:
 
     def worked(self, key: Key) -> None:
         key.strikes = 0
+        self.worked_at = asyncio.get_running_loop().time()
 
     def put_out(self, key: Key, reason: str) -> None:
         key.out = key.out or reason
@@ -256,18 +258,25 @@ def _period() -> int:
 
 
 def keys_from_environment(spec: LLMSpec, *, default: str, quotas: Mapping[str, Quota]) -> list[Key]:
-    """The keys that `api_key_env` names (`default` where it names none); unset ones are passed over.
+    """The keys that `api_key_env` names (`default` where it names none).
 
     Raises:
-        UserError: not one of them is set.
+        UserError: one of them is not set, or is no key.
     """
     names = list(dict.fromkeys(spec.api_key_env or [default]))
     found = {name: secret for name in names if (secret := os.environ.get(name, "").strip())}
-    if not found:
+    if missing := [name for name in names if name not in found]:
+        others = f" (there: {', '.join(found)})" if found else ""
         raise UserError(
-            f"{spec.model}: no API key in the environment (looked for {', '.join(names)}). "
-            f"Set {names[0]}, or write it into the .env beside the config."
+            f"{spec.model}: no API key in the environment (looked for {', '.join(missing)}){others}. "
+            f"Set {missing[0]}, or write it into the .env beside the config."
         )
+    for name, secret in found.items():
+        if not (secret.isascii() and secret.isprintable() and " " not in secret):
+            raise UserError(
+                f"{name} holds characters that no API key has, such as a space or a letter beyond ASCII. "
+                "Copy the key anew."
+            )
     first = {secret: name for name, secret in reversed(found.items())}  # two names for one key share its quota
     return [Key(name, secret, quotas.get(name, Quota())) for name, secret in found.items() if first[secret] == name]
 

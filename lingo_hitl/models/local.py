@@ -69,7 +69,8 @@ class LocalModel(ChatModel):
         self, conversation: FormattedInput, choices: Sequence[str], *, prefix: str = ""
     ) -> np.ndarray:
         """How likely each choice is as the next words, float64 [choices]; see `choice_probabilities`."""
-        shares: np.ndarray = await self._gathered()(_Choice(self._messages(conversation), tuple(choices), prefix))
+        choice = _Choice(self._messages(conversation), tuple(choices), prefix, self.session.stop)
+        shares: np.ndarray = await self._gathered()(choice)
         return shares
 
     def _gathered(self) -> Batcher[_Text | _Choice, Any]:
@@ -125,17 +126,18 @@ class _Choice:
     messages: Conversation
     choices: tuple[str, ...]
     prefix: str
+    stop: Stop
 
     @property
     def group(self) -> Hashable:
-        return self.choices, self.prefix
+        return self.choices, self.prefix, id(self.stop)
 
 
 def _work(weights: Weights, rows: int, items: Sequence[_Text | _Choice]) -> Sequence[Any]:
     """What is asked of a model by items of one group: completions, or probabilities float64 [items, choices]."""
+    items[0].stop.check()
     texts = [item for item in items if isinstance(item, _Text)]
     if texts:
-        texts[0].stop.check()
         return _written(weights, rows, texts)
     choices = [item for item in items if isinstance(item, _Choice)]
     return list(_probabilities(weights, [item.messages for item in choices], choices[0].choices, choices[0].prefix))

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,11 @@ class Session:
         # Whoever waits may be cancelled; what is paid for still comes home.
         return await asyncio.shield(under_way)
 
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that are waited for, for a key or for a reply."""
+        return len(self._under_way)
+
     async def settled(self) -> None:
         """Wait until no call is under way."""
         while self._under_way:
@@ -140,7 +146,10 @@ class Session:
             self.stop.because(Stopped("the session is closed"))
             await self.settled()
 
-        submit(end()).result()
+        ended = submit(end())
+        while not ended.done():
+            with suppress(KeyboardInterrupt):
+                ended.result()
         self.threads.shutdown(wait=False)
 
     def report(self) -> dict[str, Any]:

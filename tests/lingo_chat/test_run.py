@@ -1,10 +1,13 @@
 """Lingo_Chat's own YAML through the real command line, against a loopback Gemini."""
 
+import json
 from datetime import date
 
 import pytest
 
 from lingo_hitl.generation.personas import load_personas
+from lingo_hitl.judging.dialogue_quality.figures import FIGURES
+from lingo_hitl.stages import read_rows
 from tests.command_line import lingo_here
 from tests.lingo_chat.lingo_chat_user import KEYS, SEEDS, YAML, folder_of_a_user, generate, lines_in
 from tests.providers import gemini_error, gemini_text
@@ -52,6 +55,11 @@ def test_its_yaml_runs_unchanged_and_writes_its_two_files(tmp_path, provider):
     assert post[0]["ans_num_words"] == [words - 1 for words in first["ans_num_words"]]
     assert "model_inference (Lingo_Chat's vLLM side)" in ran.stdout
     assert set(provider.keys) == set(KEYS.values())
+    rows = read_rows(tmp_path / "work" / "basic_config", "lingo_chat").to_pylist()
+    assert [row["score"] for row in rows] == [4.5, 2.0, 4.5]
+    assert all(isinstance(row[name], float) for row in rows for name in FIGURES)
+    assert {row["speech_level"] for row in rows} == {"해요체"}
+    assert not list((tmp_path / "work" / "basic_config").glob("*.rows")), "they are in the stage's folder"
     told = ran.stdout + ran.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".env"]
     assert not any(key in told or any(key.encode() in file.read_bytes() for file in files) for key in KEYS.values())
@@ -102,14 +110,26 @@ def test_what_is_done_when_the_keys_run_out_is_in_the_files_and_the_next_run_add
 
 def test_a_dialogue_that_may_come_out_otherwise_waits_for_the_next_run(tmp_path, provider):
     talk = provider.reply_to
-    broken = gemini_error(400, "INVALID_ARGUMENT", "not now")
-    provider.reply_to = lambda prompt: broken if "달은" in prompt and "점수" in prompt else talk(prompt)
+    broken, ten = gemini_error(400, "FAILED_PRECONDITION", "not now"), gemini_text("점수: 10\n근거: 훌륭.")
+    once = iter([broken])
+
+    def failing(prompt):
+        if "쓸 수 없습니다" in prompt or ("점수" in prompt and "별은" in prompt):
+            return ten
+        if "점수" in prompt and "달은" in prompt:
+            return broken
+        return (next(once, None) if "점수" in prompt else None) or talk(prompt)
+
+    provider.reply_to = failing
     ran = generate(folder_of_a_user(tmp_path), provider)
-    assert "1 dialogues wait for replies that failed for now" in ran.stdout, ran.stderr
-    assert [line["url"][-1] for line in lines_in(tmp_path / "data" / "synt_raw")] == ["0", "2"]
+    assert "2 dialogues wait for replies that failed for now" in ran.stdout, ran.stderr
+    # That others failed does not hold up the one whose score nobody will ever read.
+    scores = [(line["url"][-1], line["score"]) for line in lines_in(tmp_path / "data" / "synt_raw")]
+    assert scores == [("0", None)]
     provider.reply_to = talk
     generate(tmp_path, provider)
-    assert [(line["url"][-1], line["score"]) for line in lines_in(tmp_path / "data" / "synt_raw")][2:] == [("1", 2.0)]
+    scores = [(line["url"][-1], line["score"]) for line in lines_in(tmp_path / "data" / "synt_raw")]
+    assert scores == [("0", None), ("1", 2.0), ("2", 4.5)]
 
 
 def test_a_seed_in_the_persona_s_words_is_the_first_turn_as_it_is(tmp_path, provider):
@@ -141,6 +161,20 @@ def test_a_dialogue_without_a_score_is_kept_in_the_raw_file_alone(tmp_path, prov
     assert line["score"] is None
     assert "outside 1 to 5" in line["score_feedback"]
     assert lines_in(tmp_path / "data" / "post") == []
+
+
+def test_what_nothing_reads_stops_no_run_and_is_kept_nowhere(tmp_path, provider):
+    secret = "AIzaWrittenWhereNobodyLooks"
+    yaml = YAML.replace("    target_turn:", f"    api_key: {secret}\n    target_turn:")
+    yaml = yaml.replace("model_inference:\n", f"model_inference:\n    hf_token: {secret}\n") + "    score:\n"
+    ran = generate(folder_of_a_user(tmp_path, SEEDS[:1], yaml=f"{yaml}other: [{secret}]\n"), provider)
+    assert ran.returncode == 0, ran.stderr
+    assert "multiturn_generation.api_key" in ran.stdout and "other" in ran.stdout
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "basic_config.yaml"]
+    assert [path for path in made if secret.encode() in path.read_bytes()] == []
+    assert secret not in ran.stdout + ran.stderr
+    config = json.loads((tmp_path / "work" / "basic_config" / "lingo_chat" / "manifest.json").read_text())["config"]
+    assert config["lingo_chat"]["scoring"]["score_threshold"] == 3.0
 
 
 @pytest.mark.parametrize(

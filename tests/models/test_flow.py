@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +23,9 @@ from lingo_hitl.models.flow import Plain, Step, load, run_flow
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.session import Session
 from lingo_hitl.models.stop import Stopped
-from tests.providers import gemini_text
+from tests.providers import Latency, gemini_text
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,46 @@ def test_after_an_error_nothing_more_is_asked_and_what_was_under_way_is_kept(pro
         asked = len(provider.prompts)
         assert asked < 40
         assert len(journal) == asked - 1  # all but the one that failed came home
+
+
+def test_rows_that_cannot_be_made_any_more_lose_no_call(provider, spec, tmp_path):
+    provider.latency = Latency(0.1, 0.3)
+
+    def source():
+        yield from ({"q": f"q{n}"} for n in range(4))
+        raise UserError("the file ends here")
+
+    with Journal(tmp_path / "j") as journal:
+        with pytest.raises(UserError, match="the file ends here"):
+            list(run_flow(Ask(spec), source(), Session(journal), what="t", total=9))
+        assert len(journal) == len(provider.prompts) == 4
+
+
+RUN = """
+import sys
+from pathlib import Path
+from lingo_hitl.llm_config import LLMSpec
+from lingo_hitl.models.flow import run_flow
+from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.session import Session
+from tests.models.test_flow import Ask
+with Journal(Path(sys.argv[1])) as journal:
+    rows = ({"q": f"q{n}"} for n in range(50))
+    list(run_flow(Ask(LLMSpec(model="gemini/g")), rows, Session(journal), what="t", total=50))
+"""
+
+
+def test_who_is_impatient_with_ctrl_c_loses_no_reply_either(provider, spec, tmp_path):
+    provider.latency = Latency(1.5, 1.5)
+    run = subprocess.Popen([sys.executable, "-c", RUN, tmp_path / "j"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert provider.wait_until(lambda it: it.count == 4)
+    for _ in range(3):
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.1)  # each a signal of its own
+    _, said = run.communicate(timeout=60)
+    assert "replies that are paid for are on their way" in said and "KeyboardInterrupt" in said
+    with Journal(tmp_path / "j") as journal:
+        assert len(journal) == len(provider.prompts) == 4
 
 
 def test_an_iterator_that_is_closed_early_asks_no_more(provider, spec, tmp_path):
