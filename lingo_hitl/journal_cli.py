@@ -79,7 +79,7 @@ def prune(
     model: Annotated[str | None, typer.Option(help="Of models whose names fit; * holds for anything.")] = None,
     failures: Annotated[bool, typer.Option("--failures", help="Without a text: blocked, refused, empty.")] = False,
     unused: Annotated[
-        bool, typer.Option("--unused", help="That the last finished runs of generate and judge did not need.")
+        bool, typer.Option("--unused", help="That neither the last finished generate and judge used, nor a run since.")
     ] = False,
 ) -> None:
     """Remove completions that meet every condition given; a run that needs them asks, and pays, again."""
