@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from lingo_hitl.errors import UserError
-from lingo_hitl.llm_config import LLM, BudgetConfig, Quota, Section, Url, VariableName
+from lingo_hitl.errors import UserError, nearest
+from lingo_hitl.llm_config import DEFAULT_KEYS, LLM, BudgetConfig, LLMSpec, Quota, Section, Url, VariableName
 
 Language = Literal["ko", "en"]
 Aspect = Literal[
@@ -111,6 +111,13 @@ class GenerateConfig(Section):
         if isinstance(content, dict) and content.get("instruction", ...) is None:
             return {**content, "instruction": {}}
         return content
+
+    @property
+    def models(self) -> list[LLMSpec]:
+        """All models that are asked."""
+        talk, pooled = self.dialogue, self.preference
+        evolve = [pooled.evolve.llm] if pooled and pooled.evolve else []
+        return [*([talk.user, talk.assistant] if talk else []), *(pooled.pool if pooled else []), *evolve]
 
     @model_validator(mode="after")
     def _something(self) -> GenerateConfig:
@@ -266,6 +273,23 @@ class Project(Section):
         if isinstance(content, dict) and isinstance(content.get("project"), str):
             return {"workdir": Path("work", content["project"]), **content}
         return content
+
+    @field_validator("quotas")
+    @classmethod
+    def _of_known_keys(cls, quotas: dict[str, Quota], info: ValidationInfo) -> dict[str, Quota]:
+        """A misspelt name would leave its key without a quota."""
+        generate, judge = info.data.get("generate"), info.data.get("judge")
+        if generate is None or judge is None:  # they have faults of their own
+            return quotas
+        named = {name for spec in (*generate.models, *judge.judges) for name in spec.api_key_env or ()}
+        known = sorted({*DEFAULT_KEYS.values(), *named})
+        for name in quotas:
+            if name not in known:
+                shown = f" '{name}'" if name.isupper() else ""  # else it may be a key itself
+                raise ValueError(
+                    f"no model of this config uses the key{shown}.{nearest(name, known)} Known here: {', '.join(known)}"
+                )
+        return quotas
 
     @model_validator(mode="after")
     def _rated(self) -> Project:

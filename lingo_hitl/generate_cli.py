@@ -47,10 +47,11 @@ def generate(
         from lingo_hitl.lingo_chat.run import run as run_lingo_chat
 
         return run_lingo_chat(content, path, task=task, workdir=workdir, offline=offline, tell=tell, say=print)
-    project = only_task(load_project(path, workdir=workdir), task)
+    whole = load_project(path, workdir=workdir)
+    project = only_task(whole, task)
     if _is_dry(dry_run, sample):
         return print_estimate("generate", pipeline.estimate(project, "generate", sample=sample))
-    return tell(pipeline.generate(project, offline=offline, again=again))
+    return tell(pipeline.generate(project, offline=offline, again=again, whole=project == whole))
 
 
 def judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +40,7 @@ def stats(
     """Completions, tokens and cost by model, and why some have no text."""
     from lingo_hitl.models.upkeep import stats as stats_of
 
-    with _opened(config) as journal:
+    with _opened(config, read_only=True) as journal:
         found = stats_of(journal)
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2)) if as_json else _print(found)
 
@@ -53,7 +54,7 @@ def export(
     """Copy completions to a file for others, who then need not pay for them again."""
     from lingo_hitl.models.upkeep import export as copy
 
-    with _opened(config) as journal:
+    with _opened(config, read_only=True) as journal:
         count = copy(journal, to, models=model)
     print(f"{count} completions are in {to}. Whoever gets it: lingo-hitl journal merge CONFIG {to.name}")
 
@@ -78,7 +79,7 @@ def prune(
     model: Annotated[str | None, typer.Option(help="Of models whose names fit; * holds for anything.")] = None,
     failures: Annotated[bool, typer.Option("--failures", help="Without a text: blocked, refused, empty.")] = False,
     unused: Annotated[
-        bool, typer.Option("--unused", help="That the last finished runs of generate and judge did not need.")
+        bool, typer.Option("--unused", help="That neither the last finished generate and judge used, nor a run since.")
     ] = False,
 ) -> None:
     """Remove completions that meet every condition given; a run that needs them asks, and pays, again."""
@@ -86,19 +87,32 @@ def prune(
     from lingo_hitl.models.upkeep import prune as remove
 
     age = None if older_than is None else _age(older_than)
-    with _opened(config) as journal:
+    with _alone(config), _opened(config) as journal:
         removed, freed = remove(journal, Unwanted(age, model, failures, unused))
         print(f"{removed} completions are gone, {len(journal)} stay; the file is {max(0, freed) / 1e6:.1f} MB smaller.")
 
 
-def _opened(config: Path, *, make: bool = False) -> Journal:
-    from lingo_hitl.models.journal import Journal
+def _path(config: Path) -> Path:
     from lingo_hitl.pipeline import journal_path
 
-    path = journal_path(load_project(config)) if config.suffix in {".yaml", ".yml"} else config
+    return journal_path(load_project(config)) if config.suffix in {".yaml", ".yml"} else config
+
+
+def _alone(config: Path) -> AbstractContextManager[None]:
+    """No run works with the journal meanwhile: what it replays must not go, and it locks its workdir."""
+    from lingo_hitl.stages import locked
+
+    folder = _path(config).parent
+    return locked(folder) if (folder / ".lock").exists() else nullcontext()
+
+
+def _opened(config: Path, *, make: bool = False, read_only: bool = False) -> Journal:
+    from lingo_hitl.models.journal import Journal
+
+    path = _path(config)
     if not path.is_file() and not (make and path != config):
         raise UserError(f"{path} is not there: no model has said anything yet. Run `lingo-hitl generate` first.")
-    return Journal(path)
+    return Journal(path, read_only=read_only)
 
 
 def _age(text: str) -> timedelta:

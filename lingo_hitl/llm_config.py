@@ -25,6 +25,10 @@ VariableName = Annotated[str, AfterValidator(_variable_name)]
 Url = Annotated[str, AfterValidator(_url)]
 
 
+DEFAULT_KEYS = {"gemini": "GEMINI_API_KEY", "openai": "OPENAI_API_KEY"}
+"""The variable of a provider's key, where a model names none."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -21,7 +21,17 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.ledger import Ledger
 from lingo_hitl.records import GENERATED, JUDGED
 from lingo_hitl.sample import PERSONAS
-from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_dropped, read_manifest, read_rows, run_stage
+from lingo_hitl.stages import (
+    Manifest,
+    Outcome,
+    RowFile,
+    file_sha256,
+    locked,
+    read_dropped,
+    read_manifest,
+    read_rows,
+    run_stage,
+)
 
 BEFORE = ("corpus", "generate", "judge", "map", "sync", "curate")
 """The stages that others build on."""
@@ -47,12 +57,13 @@ def read_corpora(project: Project) -> Manifest:
     )
 
 
-def generate(project: Project, *, offline: bool = False, again: bool = False) -> Manifest:
+def generate(project: Project, *, offline: bool = False, again: bool = False, whole: bool = True) -> Manifest:
     """Read the corpora, then write dialogues, completions and instructions from them.
 
     Args:
         offline: use no network: all completions must be in the journal.
         again: do the stage though it was done before; what the journal has is replayed.
+        whole: `project` has all tasks of its config; see `open_session`.
     """
     from lingo_hitl.generation.generate import generate as stage
     from lingo_hitl.generation.prompts import prompt_hashes
@@ -68,7 +79,10 @@ def generate(project: Project, *, offline: bool = False, again: bool = False) ->
 
     def work(rows: pa.Table) -> Outcome:
         file = on_the_way(project, "generate")
-        with open_session(project, "generate", offline=offline) as session, RowFile(file, GENERATED) as out:
+        with (
+            open_session(project, "generate", offline=offline, whole=whole) as session,
+            RowFile(file, GENERATED) as out,
+        ):
             return stage(rows, project.generate, session=session, out=out)
 
     return _run(project, "generate", stage.needs, work, project.generate, inputs, always=again)
@@ -213,14 +227,14 @@ def estimate(project: Project, stage: Literal["generate", "judge"], *, sample: i
         sample: rows, evenly spread, that are asked for and paid for first; the stage itself replays them then.
 
     Raises:
-        UserError: the stage before has not run; a model or persona that is not known.
+        UserError: the stage before has not run; a model or persona that is not known; with a sample, that
+            another run works there.
     """
     from lingo_hitl.generation.plans import generating
     from lingo_hitl.judging.plans import rating
     from lingo_hitl.models.estimate import estimate as scaled
     from lingo_hitl.models.flow import run_flow
     from lingo_hitl.models.journal import Journal
-    from lingo_hitl.models.session import Session
 
     if stage == "generate":
         read_corpora(project)
@@ -228,19 +242,23 @@ def estimate(project: Project, stage: Literal["generate", "judge"], *, sample: i
     else:
         _input(project, "generate")
         plans = rating(read_rows(project.workdir, "generate"), project.judge)
-    with Journal(journal_path(project)) as journal:
-        if sample:
-            session = Session(journal, quotas=project.quotas, budget=project.budget)
+    if sample:
+        with locked(project.workdir), open_session(project, stage, whole=False) as session:
             for plan in plans:
                 places = plan.spread(sample)
                 for _ in run_flow(plan.flow, plan.taken(places), session, what=plan.what, total=len(places)):
                     pass
+    with Journal(journal_path(project)) as journal:
         return scaled(plans, journal, quotas=project.quotas, budget=project.budget, asked=sample)
 
 
 @contextmanager
-def open_session(project: Project, stage: str, *, offline: bool = False) -> Iterator[Session]:
-    """What the models of a stage share; the journal remembers what the stage used, once it has all of it."""
+def open_session(project: Project, stage: str, *, offline: bool = False, whole: bool = True) -> Iterator[Session]:
+    """What the models of a stage share; the journal remembers what the stage used.
+
+    Args:
+        whole: all that the stage needs is asked for, so that what only runs before this one used may be pruned.
+    """
     from lingo_hitl.models.journal import Journal
     from lingo_hitl.models.session import Session
 
@@ -250,7 +268,8 @@ def open_session(project: Project, stage: str, *, offline: bool = False) -> Iter
         # Whatever ends the stage, a full disk or Ctrl-C at any place, paid calls are still on their way.
         with closing(session):
             yield session
-        journal.finish()
+        if whole:
+            journal.finish()
 
 
 def journal_path(project: Project) -> Path:

@@ -164,7 +164,7 @@ def explain(error: ValidationError, config: type[BaseModel]) -> str:
     faults = error.errors()
     # A misspelt key is often also a missing one: the misspelling is what the user can see.
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    place = ".".join(str(part) for part in fault["loc"])
+    place = ".".join(map(str, _shown(fault["loc"])))
     if fault["type"] == "extra_forbidden":
         known = _keys_at(config, fault["loc"][:-1])
         return f"unknown key '{place}'.{nearest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
@@ -172,9 +172,16 @@ def explain(error: ValidationError, config: type[BaseModel]) -> str:
         example = " `lingo-hitl init` writes an example that has it." if config is Project else ""
         return f"key '{place}' is missing.{example}"
     message = fault["msg"].removeprefix("Value error, ")
-    if any(part in SECRETIVE for part in fault["loc"]):
+    if any(part in SECRETIVE for part in fault["loc"]) or fault["loc"][-1:] in {("quotas",), ("[key]",)}:
         return f"'{place}': {message[0].lower()}{message[1:]}."
     return f"'{place}': {message[0].lower()}{message[1:]} (found {_short(fault['input'])})."
+
+
+def _shown(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """A place without what may be an API key that was written where the name of its variable belongs."""
+    if len(place) > 1 and place[0] == "quotas" and not str(place[1]).isupper():
+        return ("quotas", *place[2:])
+    return place
 
 
 def _keys_at(config: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -195,7 +195,7 @@ def run_stage(
     plain = _plain(config)
     versions = {package: found for package in VERSIONED if (found := _version(package))}
     fingerprint = _sha256_of([name, plain, dict(inputs), versions["lingo-hitl"]])
-    with _locked(workdir, patience_s):
+    with locked(workdir, patience_s=patience_s):
         _sweep(workdir, name)
         folder = workdir / name
         if folder.exists() and not (folder / "manifest.json").exists() and any(folder.iterdir()):
@@ -305,7 +305,12 @@ def _sweep(workdir: Path, name: str) -> None:
 
 
 @contextmanager
-def _locked(workdir: Path, patience_s: float) -> Iterator[None]:
+def locked(workdir: Path, *, patience_s: float = 0) -> Iterator[None]:
+    """Nobody else changes what is in `workdir` meanwhile.
+
+    Raises:
+        UserError: another run holds it, `patience_s` seconds long.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience_s
     with (workdir / ".lock").open("a+") as lock:

@@ -132,6 +132,41 @@ def test_shipped_configs_own_up_to_judges_of_the_writers_family(path):
     same_family_warnings(project.generate, project.judge)
 
 
+MODELS = "generate: {preference: {pool: [{model: gemini/g, api_key_env: [MY_KEY_1, MY_KEY_2]}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("quotas: {MY_KEY1: {requests_per_minute: 1}}", "uses the key 'MY_KEY1'. Did you mean 'MY_KEY_1'?"),
+        ("quotas: {GEMINI_API_KEYS: {requests_per_minute: 1}}", "Did you mean 'GEMINI_API_KEY'?"),
+        ("quotas: {JUDGE_KEY: {}}", "uses the key 'JUDGE_KEY'. Known here: GEMINI_API_KEY, MY_KEY_1, MY_KEY_2"),
+    ],
+)
+def test_a_quota_for_a_key_that_no_model_uses_is_refused(tmp_path, text, says):
+    with pytest.raises(UserError) as caught:
+        load_project(project_at(tmp_path, GOOD.replace("generate: {instruction: {}}", MODELS) + text))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_key_in_the_place_of_its_variable_s_name_is_not_repeated(tmp_path):
+    with pytest.raises(UserError, match="expected the name of an environment variable") as caught:
+        load_project(project_at(tmp_path, GOOD + "quotas: {AIza-secret: {requests_per_minute: 1}}"))
+    assert "AIza" not in str(caught.value)
+
+
+def test_a_quota_may_be_for_a_judge_s_key_and_one_task_keeps_all_of_them_and_its_engine(tmp_path):
+    text = GOOD.replace(
+        "{instruction: {}}", "{instruction: {}, dialogue: {user: gemini/g, assistant: gemini/g}, engine: ray}"
+    )
+    quotas = "judge: {judges: [{model: openai/j, api_key_env: J}]}\nquotas: {J: {}, GEMINI_API_KEY: {}}"
+    project = only_task(load_project(project_at(tmp_path, text + quotas)), "instruction")
+    assert set(project.quotas) == {"J", "GEMINI_API_KEY"}
+    assert project.generate.dialogue is None and project.generate.engine == "ray"
+    with pytest.raises(UserError, match="task 'preference' is not in the config; there: dialogue, instruction"):
+        only_task(load_project(tmp_path / "p.yaml"), "preference")
+
+
 def test_a_misspelt_limit_of_a_key_names_the_nearest(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("project: p\ncorpus: [{path: 'sample:ko'}]\nquotas: {GEMINI_API_KEY: {request_per_minute: 60}}\n")

@@ -2,12 +2,14 @@
 
 import pytest
 
-from lingo_hitl import pipeline
+from lingo_hitl import generate_cli, pipeline
 from lingo_hitl.errors import UserError
 from lingo_hitl.llm_config import BudgetConfig, Quota
 from lingo_hitl.models.estimate import Plan, estimate
 from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.upkeep import stats
 from lingo_hitl.project_file import load_project
+from lingo_hitl.stages import locked
 from lingo_hitl.usage_table import print_estimate
 from tests.generation.conftest import PERSONAS
 from tests.providers import Provider, running, speak
@@ -95,6 +97,39 @@ def test_after_a_sample_the_estimate_is_what_the_run_takes_and_the_sample_is_not
     assert left.rows_left == 0 and left.cost == 0 and left.spent > 0
     print_estimate("generate", left)
     assert "nothing is left to ask" in capsys.readouterr().out
+
+
+def unused(project):
+    with Journal(pipeline.journal_path(project), read_only=True) as journal:
+        return stats(journal).unused
+
+
+def test_a_sample_and_one_task_alone_leave_nothing_that_is_paid_for_to_be_pruned(project, provider, monkeypatch):
+    monkeypatch.setenv("ESTIMATE_KEY", "sk-estimate")
+    config = project.workdir.parents[1] / "p.yaml"
+    generate_cli.generate(config)
+    assert unused(project) == 0
+    config.write_text(config.read_text().replace("generate:\n", "generate:\n  instruction: {}\n"))
+    other = config.read_text().replace("max_new_tokens: 200", "max_new_tokens: 199")
+    config.write_text(other)
+    changed = load_project(config)
+    pipeline.estimate(changed, "generate", sample=2)
+    assert unused(changed) == 0
+    generate_cli.generate(config, task="instruction")  # asks nothing, and is not all that the config asks for
+    assert unused(changed) == 0
+    generate_cli.generate(config)
+    assert unused(changed) > 0
+    generate_cli.generate(config, task="dialogue")
+    assert unused(changed) > 0
+
+
+def test_no_sample_is_paid_for_while_another_run_works_there(project, provider, monkeypatch):
+    monkeypatch.setenv("ESTIMATE_KEY", "sk-estimate")
+    pipeline.generate(project)
+    provider.calls.clear()
+    with locked(project.workdir), pytest.raises(UserError, match="another lingo-hitl"):
+        pipeline.estimate(project, "judge", sample=2)
+    assert provider.calls == []
 
 
 def test_judging_is_estimated_with_every_aspect_and_turn(project, provider, monkeypatch):

@@ -10,7 +10,7 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.journal_cli import app
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.journal import Entry, Journal
-from lingo_hitl.stages import Outcome, run_stage
+from lingo_hitl.stages import Outcome, locked, run_stage
 from lingo_hitl.summary import tell
 from lingo_hitl.usage_table import print_usage
 
@@ -58,6 +58,15 @@ def test_a_journal_is_looked_at_shared_and_pruned(config, tmp_path):
 def test_what_cannot_be_done_is_one_line(config, arguments, says):
     with pytest.raises(UserError, match=says):
         said(*(config if argument == "CONFIG" else argument for argument in arguments))
+
+
+def test_nothing_is_pruned_while_a_run_works_with_the_journal(config):
+    journal = config.parent / "work" / "journal.sqlite"
+    with locked(journal.parent):
+        for named in (config, journal):
+            with pytest.raises(UserError, match="another lingo-hitl"):
+                said("prune", named, "--failures")
+    assert said("prune", journal, "--failures").startswith("1 completions are gone")
 
 
 def test_a_run_tells_what_it_asked_by_model_and_key_and_leaves_out_what_did_not_happen(capsys):

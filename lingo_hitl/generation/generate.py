@@ -17,7 +17,7 @@ from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row, dropped, identified
 from lingo_hitl.stages import Outcome, RowFile, stage
 
-TAKEN_AT_ONCE = 256  # seeds that leave the table together
+_TAKEN_AT_ONCE = 256  # seeds that leave the table together
 
 Grown = tuple[Any, Row | None, str | None, int]
 """A row or None, a dropped row or None, and something to be told of it with how often."""
@@ -61,7 +61,7 @@ def generate(rows: pa.Table, config: GenerateConfig, *, session: Session, out: R
 
 def _instructions(rows: pa.Table, config: GenerateConfig, session: Session) -> Iterator[Grown]:
     chosen = pick(rows, config.instruction) if config.instruction else []
-    return ((_as_it_is(seed), None, None, 0) for seed in _taken(rows, chosen))
+    return ((_as_it_is(seed), None, None, 0) for seed in taken(rows, chosen))
 
 
 def _preferences(rows: pa.Table, config: GenerateConfig, session: Session) -> Iterator[Grown]:
@@ -70,7 +70,7 @@ def _preferences(rows: pa.Table, config: GenerateConfig, session: Session) -> It
     from lingo_hitl.generation.completions import finished, preference
 
     chosen, flow = pick(rows, config.preference), preference(config.preference)
-    done = _run(flow, _taken(rows, chosen), config, session, what="completions", total=len(chosen))
+    done = _run(flow, taken(rows, chosen), config, session, what="completions", total=len(chosen))
     return ((row, lost, "completions left out", n) for row, lost, n in map(finished, done))
 
 
@@ -81,7 +81,7 @@ def _dialogues(rows: pa.Table, config: GenerateConfig, session: Session) -> Iter
 
     wanted = config.dialogue
     chosen = pick(rows, wanted)
-    seeds = cast_personas(_taken(rows, chosen), wanted)
+    seeds = cast_personas(taken(rows, chosen), wanted)
     done = _run(dialogue(wanted), seeds, config, session, what="dialogues", total=len(chosen))
     return (
         (row, lost, "dialogues that ended at a failed turn", n)
@@ -95,9 +95,10 @@ def _run(
     return run_flow(flow, rows, session, what=what, total=total, engine=config.engine, workers=config.workers)
 
 
-def _taken(rows: pa.Table, places: Sequence[int]) -> Iterator[Row]:
-    for start in range(0, len(places), TAKEN_AT_ONCE):
-        yield from rows.take(pa.array(places[start : start + TAKEN_AT_ONCE], pa.int64())).to_pylist()
+def taken(rows: pa.Table, places: Sequence[int]) -> Iterator[Row]:
+    """The rows at these places, a few at a time out of the table."""
+    for start in range(0, len(places), _TAKEN_AT_ONCE):
+        yield from rows.take(pa.array(places[start : start + _TAKEN_AT_ONCE], pa.int64())).to_pylist()
 
 
 def pick(rows: pa.Table, wanted: Seeds) -> list[int]:

@@ -22,7 +22,6 @@ from lingo_hitl.models.stop import Stop
 
 READ_EVERY_S = 1.0
 """How often the journal is asked what other processes have paid: by so much they may overshoot together."""
-_BYTES_PER_TOKEN = 2.0  # the fewest that texts have: Korean in the tokenizers of older models
 
 
 class Budget:
@@ -76,13 +75,13 @@ class Budget:
         """While a call is under way: what it may cost at most is set aside. Waits until that fits.
 
         Args:
-            size: bytes of the prompt.
+            size: bytes of all that is sent; a token has at least one.
 
         Raises:
             UserError: it would not fit even when all that is under way has come home.
         """
         price = self.prices.of(model)
-        most = price.of(size / _BYTES_PER_TOKEN, max_new_tokens) if price else 0.0
+        most = price.of(size, max_new_tokens) if price else 0.0
         if self.max_cost is None or not most:
             yield
             return

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from pydantic import PrivateAttr
 from requests.adapters import HTTPAdapter
 
+from lingo_hitl.llm_config import DEFAULT_KEYS
 from lingo_hitl.models.chat import Conversation, Sampling
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
@@ -30,7 +31,7 @@ from google.api_core import exceptions as refusals
 from google.protobuf.json_format import ParseError
 from requests import exceptions as network
 
-DEFAULT_KEY = "GEMINI_API_KEY"
+DEFAULT_KEY = DEFAULT_KEYS["gemini"]
 ENDPOINT = "GEMINI_API_ENDPOINT"
 _BROKEN = (ParseError, JSONDecodeError, UnicodeDecodeError)
 

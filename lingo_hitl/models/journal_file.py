@@ -55,15 +55,16 @@ def opened(path: Path | None, *, read_only: bool) -> tuple[sqlite3.Connection, s
         return db, db
     if read_only:
         db = _connected(f"{path.absolute().as_uri()}?mode=ro{'' if _in_use(path) else '&immutable=1'}")
-        _check(db, path, may_be_new=False)
+        _is_set_up(db, path, may_be_new=False)
         return db, db
     path.parent.mkdir(parents=True, exist_ok=True)
     address = path.absolute().as_uri()
     db = _connected(address)
-    _check(db, path, may_be_new=True)
+    set_up = _is_set_up(db, path, may_be_new=True)
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
-    _set_up(db)
+    if not set_up:
+        _set_up(db)
     # Reading must not wait for a write that waits for the disk.
     return db, _connected(address)
 
@@ -88,14 +89,15 @@ def _connected(address: str) -> sqlite3.Connection:
     return sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False, isolation_level=None)
 
 
-def _check(db: sqlite3.Connection, path: Path, *, may_be_new: bool) -> None:
+def _is_set_up(db: sqlite3.Connection, path: Path, *, may_be_new: bool) -> bool:
+    """Whether the file is a journal by now; False: nothing is in it."""
     # In one statement, for another process may be making the same file.
     application, version, tables = db.execute(
         "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
         "FROM pragma_application_id, pragma_user_version"
     ).fetchone()
     if may_be_new and (application, version, tables) == (0, 0, 0):
-        return
+        return False
     if application != _APPLICATION:
         raise UserError(f"{path}: is no journal of lingo-hitl. Give one, such as WORKDIR/journal.sqlite.")
     if version != _VERSION:
@@ -106,6 +108,7 @@ def _check(db: sqlite3.Connection, path: Path, *, may_be_new: bool) -> None:
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise sqlite3.DatabaseError(damage.replace("\n", " "))
+    return True
 
 
 def _set_up(db: sqlite3.Connection) -> None:

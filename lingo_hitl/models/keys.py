@@ -24,11 +24,12 @@ IN_FLIGHT, IN_FLIGHT_PACED = 4, 64
 """Requests under way for one key: without a quota, and with one that paces them."""
 READ_EVERY_S = 1.0
 """How often the journal is asked what other processes used of a day's requests."""
+BYTES_PER_TOKEN = 4.0
+"""A first guess, which replies correct: Korean and English alike in the tokenizers of today's models."""
 PERIOD_S = 300
 """A day's requests are counted by periods since 1970: a request counts for at most so much longer than 24 hours."""
 LOOK_AGAIN_S = 0.25
 """How long whoever is next waits for a key before all keys are looked at anew."""
-_BYTES_PER_TOKEN = 4.0  # a first guess, which every reply corrects
 _WINDOW_S = 60 * MARGIN
 _DAY = 24 * 3600 // PERIOD_S  # periods
 
@@ -144,7 +145,7 @@ class KeyPool:
         self._room = asyncio.Semaphore(sum(key.most_in_flight for key in keys))
         self._turn = asyncio.Lock()
         self._read_at = -math.inf
-        self._tokens_per_byte = 1 / _BYTES_PER_TOKEN
+        self._tokens_per_byte = 1 / BYTES_PER_TOKEN
         self.worked_at = -math.inf
 
     def expected_tokens(self, size: int) -> float:
@@ -193,11 +194,17 @@ class KeyPool:
             if size:
                 self._tokens_per_byte += 0.05 * (min(used / size, 2.0) - self._tokens_per_byte)
 
-    def rest(self, key: Key, seconds: float | None, *, backoff_s: float) -> None:
-        """Leave `key` alone for as long as the provider says, else ever longer with each refusal in a row."""
-        key.strikes += 1
-        pause = seconds if seconds is not None else min(60.0, backoff_s * 2.0 ** min(key.strikes, 10))
-        key.rests_until = max(key.rests_until, asyncio.get_running_loop().time() + pause)
+    def rest(self, key: Key, sent: Sent, seconds: float | None, *, backoff_s: float) -> None:
+        """Leave `key` alone for as long as the provider says, else ever longer with each refusal in a row.
+
+        Requests that went out before the last rest ended are of the burst that it was for.
+        """
+        if seconds is None:
+            if sent.at < key.rests_until:
+                return
+            key.strikes += 1
+            seconds = min(60.0, backoff_s * 2.0 ** min(key.strikes, 10))
+        key.rests_until = max(key.rests_until, asyncio.get_running_loop().time() + seconds)
 
     def worked(self, key: Key) -> None:
         key.strikes = 0

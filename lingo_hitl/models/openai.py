@@ -14,13 +14,14 @@ from distilabel.typing import GenerateOutput
 from openai.types.chat import ChatCompletion
 from pydantic import PrivateAttr, SecretStr
 
+from lingo_hitl.llm_config import DEFAULT_KEYS
 from lingo_hitl.models.chat import Conversation, Sampling
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
 from lingo_hitl.models.remote import Reason, Refusal, RemoteModel
 from lingo_hitl.models.wrapped import known_arguments, read_output
 
-DEFAULT_KEY = "OPENAI_API_KEY"
+DEFAULT_KEY = DEFAULT_KEYS["openai"]
 KEYLESS = "no key"
 """Stands for the key of a server of one's own that asks for none."""
 

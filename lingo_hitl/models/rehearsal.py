@@ -18,7 +18,7 @@ from lingo_hitl.llm_config import BudgetConfig, LLMSpec, Quota
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.flow import Flow
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.models.keys import request_size
+from lingo_hitl.models.keys import BYTES_PER_TOKEN, request_size
 from lingo_hitl.models.loop import submit
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 ASSUMED_SHARE = 0.5
 """Of max_new_tokens, where the journal knows no reply of a model."""
-BYTES_PER_TOKEN = 4.0
-"""Of a prompt, likewise: Korean and English alike in the tokenizers of today's models."""
 ASSUMED_SECONDS = 2.0
 """That a call takes, likewise."""
 ENOUGH = 3
@@ -49,8 +47,8 @@ class Asked:
 
 
 @dataclass
-class Means:
-    """Means of what the journal's completions had, as far as the rehearsed rows met them."""
+class Sums:
+    """Sums of what the journal's completions had, as far as the rehearsed rows met them."""
 
     replies: int = 0
     bytes: int = 0
@@ -84,8 +82,8 @@ class Rehearsal(Session):
     def __init__(self, journal: Journal, *, quotas: Mapping[str, Quota], budget: BudgetConfig) -> None:
         # Prices are asked for afterwards: one that is missing is no reason not to count the calls.
         super().__init__(journal, quotas=quotas, budget=budget.model_copy(update={"max_cost": None}), offline=True)
-        self.means: defaultdict[str, Means] = defaultdict(Means)  # by model
-        self._by_sampling: defaultdict[tuple[str, float, int], Means] = defaultdict(Means)
+        self.sums: defaultdict[str, Sums] = defaultdict(Sums)  # by model
+        self._by_sampling: defaultdict[tuple[str, float, int], Sums] = defaultdict(Sums)
         self._before = journal.means()
         self._row: dict[str, Asked] = {}
         self._models: dict[str, ChatModel] = {}
@@ -115,15 +113,15 @@ class Rehearsal(Session):
         name, size = model.spec.portable, request_size(request.messages)
         asked = self._row.setdefault(name, Asked())
         asked.calls += 1
-        means = self._by_sampling[name, sampling.temperature, sampling.max_new_tokens]
+        sums = self._by_sampling[name, sampling.temperature, sampling.max_new_tokens]
         if (known := self.journal.get(key)) is not None:
-            self.means[name].add(size, known)
-            means.add(size, known)
+            self.sums[name].add(size, known)
+            sums.add(size, known)
             asked.known += 1
             asked.input_tokens += known.input_tokens
             asked.output_tokens += known.output_tokens
             return known
-        made = self._made_up(key, name, size, means, sampling)
+        made = self._made_up(key, name, size, sums, sampling)
         asked.input_tokens += made.input_tokens
         asked.output_tokens += made.output_tokens
         asked.new_input_tokens += made.input_tokens
@@ -132,25 +130,25 @@ class Rehearsal(Session):
 
     def seconds(self, model: str) -> float | None:
         """How long a call of a model takes in the mean; None where the journal does not know."""
-        if (means := self.means[model]).replies >= ENOUGH:
-            return means.seconds / means.replies
+        if (sums := self.sums[model]).replies >= ENOUGH:
+            return sums.seconds / sums.replies
         before = self._before.get(model)
         return before.seconds if before and before.replies >= ENOUGH else None
 
     def knows(self, model: str) -> bool:
         """Whether the lengths of its replies are means of what is in the journal."""
         before = self._before.get(model)
-        return self.means[model].replies >= ENOUGH or bool(before and before.replies >= ENOUGH)
+        return self.sums[model].replies >= ENOUGH or bool(before and before.replies >= ENOUGH)
 
-    def _made_up(self, key: bytes, name: str, size: int, means: Means, sampling: Sampling) -> Completion:
+    def _made_up(self, key: bytes, name: str, size: int, sums: Sums, sampling: Sampling) -> Completion:
         before = self._before.get(name)
-        if means.replies >= ENOUGH:
-            length = means.output_tokens / means.replies
+        if sums.replies >= ENOUGH:
+            length = sums.output_tokens / sums.replies
         elif before and before.replies >= ENOUGH:
             length = min(before.output_tokens, sampling.max_new_tokens)
         else:
             length = ASSUMED_SHARE * sampling.max_new_tokens
-        of_model = self.means[name]
+        of_model = self.sums[name]
         measured = of_model.replies >= ENOUGH and of_model.input_tokens > 0
         per_token = of_model.bytes / of_model.input_tokens if measured else BYTES_PER_TOKEN
         text = _text(key, int(length * per_token))

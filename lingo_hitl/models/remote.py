@@ -84,7 +84,8 @@ class RemoteModel(ChatModel):
             self.load()
         assert self._pool is not None
         size = request_size(request.messages)
-        async with self.session.budget.room(self.spec.model, size=size, max_new_tokens=sampling.max_new_tokens):
+        sent = size + len((sampling.schema or "").encode())
+        async with self.session.budget.room(self.spec.model, size=sent, max_new_tokens=sampling.max_new_tokens):
             return await self._tried(self._pool, request, sampling, size)
 
     async def _tried(self, pool: KeyPool, request: Request, sampling: Sampling, size: int) -> Completion:
@@ -116,7 +117,7 @@ class RemoteModel(ChatModel):
             if refusal.reason == "limit":
                 usage.limited += 1
                 limited_since = limited_since or asyncio.get_running_loop().time()
-                pool.rest(key, refusal.pause_s, backoff_s=self.backoff_s)
+                pool.rest(key, sent, refusal.pause_s, backoff_s=self.backoff_s)
                 continue
             if refusal.reason == "key":
                 pool.put_out(key, f"refused ({why})")

@@ -12,6 +12,7 @@ from lingo_hitl.llm_config import BudgetConfig, LLMSpec
 from lingo_hitl.models.budget import Budget
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.journal import Entry, Journal
+from lingo_hitl.models.loop import submit
 from lingo_hitl.models.prices import load_prices
 from lingo_hitl.models.session import Session
 from lingo_hitl.models.stop import Stop
@@ -116,7 +117,7 @@ def ask(session, url, prompts, model="openai/tiny"):
 
 
 def test_a_run_stops_at_the_limit_and_goes_on_with_a_higher_one(tmp_path, prices):
-    """A call costs 0.7 here: 5 and 2 tokens; at most 0.1 x (1 / 2 + 4) by what is known before it."""
+    """A call costs 0.7 here: 5 and 2 tokens; at most 0.1 x (1 + 4) by what is known before it."""
     questions = [str(i) for i in range(10)]
     with running() as provider, Journal(tmp_path / "j.sqlite") as journal:
         provider.reply_to = lambda prompt: None
@@ -137,6 +138,20 @@ def test_a_run_stops_at_the_limit_and_goes_on_with_a_higher_one(tmp_path, prices
 def sum_of_costs(journal):
     with journal.transaction() as db:
         return db.execute("SELECT total(cost) FROM completions").fetchone()[0]
+
+
+@pytest.mark.parametrize(("max_cost", "calls"), [(5.0, 0), (5.2, 1)])
+def test_what_a_call_may_cost_is_a_token_for_each_byte_of_prompt_and_schema(prices, max_cost, calls):
+    """0.1 for each of 30 bytes, 18 of the schema and 4 new tokens; with fewer, no bound would be one."""
+    with running() as provider:
+        session = Session(Journal.in_memory(), budget=BudgetConfig(max_cost=max_cost, prices=prices))
+        llm = session.llm(LLMSpec(model="openai/tiny", base_url=f"{provider.url}/v1", max_new_tokens=4))
+        asked = llm.acomplete([{"role": "user", "content": "가" * 10}], schema={"type": "object"})
+        try:
+            submit(asked).result()
+        except UserError as error:
+            assert "may cost 5.2" in str(error)
+        assert len(provider.prompts) == calls
 
 
 def test_what_another_process_pays_counts(tmp_path, prices):

@@ -132,6 +132,19 @@ def test_an_empty_file_becomes_a_journal(tmp_path):
         assert journal.get(b"a").text == "x" and len(journal) == 1
 
 
+def test_a_journal_is_opened_while_another_process_writes(tmp_path):
+    Journal(tmp_path / "j.sqlite").close()
+    with closing(sqlite3.connect(tmp_path / "j.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opening = threading.Thread(target=lambda: Journal(tmp_path / "j.sqlite").close())
+        opening.start()
+        opening.join(20)
+        waits = opening.is_alive()
+        other.rollback()
+        opening.join()
+    assert not waits
+
+
 def test_who_counts_and_marks_does_not_wait_for_the_disk(tmp_path):
     """The loop of the models does both, and a write that is under way may take as long as it likes."""
     with Journal(tmp_path / "j.sqlite") as journal, closing(sqlite3.connect(tmp_path / "j.sqlite")) as other:

@@ -102,7 +102,7 @@ def test_a_refused_key_rests_as_long_as_it_was_told_and_loses_no_quota_after():
         first, sent = await pool.take(0)
         waiting = [asyncio.create_task(ask(pool, log)) for _ in range(40)]
         await asyncio.sleep(0.1)
-        pool.rest(first, 30.0, backoff_s=1.0)
+        pool.rest(first, sent, 30.0, backoff_s=1.0)
         pool.give_back(first, sent, used=None, size=0)
         told = clock()
         await asyncio.gather(*waiting)
@@ -120,7 +120,7 @@ def test_a_refused_key_leaves_the_work_to_the_others():
     async def scene():
         pool = pool_of(Key("A", "a"), Key("B", "b"))
         first, sent = await pool.take(0)
-        pool.rest(first, 300.0, backoff_s=1.0)
+        pool.rest(first, sent, 300.0, backoff_s=1.0)
         pool.give_back(first, sent, used=None, size=0)
         await together(*(ask(pool, log) for _ in range(8)))
         return first.variable, clock()
@@ -135,11 +135,13 @@ def test_each_refusal_in_a_row_is_a_longer_rest():
         key = Key("A", "a")
         pool, pauses = pool_of(key), []
         for _ in range(4):
-            pool.rest(key, None, backoff_s=0.5)
+            _, sent = await pool.take(0)
+            pool.rest(key, sent, None, backoff_s=0.5)
             pauses.append(key.rests_until - clock())
+            pool.give_back(key, sent, used=None, size=0)
         pool.worked(key)
-        await asyncio.sleep(100)
-        pool.rest(key, None, backoff_s=0.5)
+        _, sent = await pool.take(0)
+        pool.rest(key, sent, None, backoff_s=0.5)
         return pauses, key.rests_until - clock()
 
     pauses, after_success = run(scene())
@@ -174,7 +176,8 @@ def test_a_limit_that_lasts_longer_than_patience_is_a_clean_stop():
     async def scene():
         key = Key("A", "a")
         pool = pool_of(key, patience_s=60)
-        pool.rest(key, 7200, backoff_s=1)
+        _, sent = await pool.take(0)
+        pool.rest(key, sent, 7200, backoff_s=1)
         await pool.take(0)
 
     with pytest.raises(UserError, match=r"over the limit of every API key \(A\), the next one is free in 2\.0 h"):
@@ -237,3 +240,30 @@ def test_a_day_s_requests_are_counted_across_processes(tmp_path):
     with Journal(path) as later:
         counts = later.requests_since("A", "m", since=period - 1)
     assert sum(counts.values()) == 5
+
+
+@given(st.integers(0, 24 * 3600 // PERIOD_S - 1))
+def test_what_was_asked_a_day_ago_is_free_again_within_a_period(rest):
+    """A run that a clock starts at the same time every day must find its quota."""
+    now = time.time()
+    key = Key("A", "a", Quota(requests_per_day=3), by_period={int(now // PERIOD_S) - 24 * 3600 // PERIOD_S + rest: 3})
+    assert rest * PERIOD_S <= key.free_at(1000.0) - 1000.0 <= (rest + 1) * PERIOD_S
+
+
+def test_a_burst_of_refusals_is_one_strike():
+    async def scene():
+        key = Key("A", "a", Quota(requests_per_minute=6000))
+        pool = pool_of(key)
+        first = [(await pool.take(0))[1] for _ in range(20)]
+        for sent in first[:10]:
+            pool.rest(key, sent, None, backoff_s=1.0)
+        rests = key.rests_until - clock()
+        await asyncio.sleep(rests + 1)
+        _, sent = await pool.take(0)
+        for late in first[10:]:  # they went out before the rest
+            pool.rest(key, late, None, backoff_s=1.0)
+        unmoved = key.free_at(clock()) == clock()
+        pool.rest(key, sent, None, backoff_s=1.0)
+        return rests, unmoved, key.rests_until - clock()
+
+    assert run(scene()) == (pytest.approx(2), True, pytest.approx(4))

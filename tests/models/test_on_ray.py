@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from lingo_hitl.errors import UserError
-from lingo_hitl.llm_config import LLMSpec, Quota
+from lingo_hitl.llm_config import BudgetConfig, LLMSpec, Quota
 from lingo_hitl.models.flow import Plain, load, run_flow
 from lingo_hitl.models.journal import Journal
+from lingo_hitl.models.ray_desk import Desk, DistantJournal
 from lingo_hitl.models.ray_pipeline import jobs_of
-from lingo_hitl.models.session import Session
+from lingo_hitl.models.session import Session, SessionPlan
 from tests.command_line import lingo_here
 from tests.models.ray_steps import Ask, Die, longer
 from tests.providers import openai_error, running
@@ -92,6 +93,23 @@ def test_a_worker_that_dies_ends_the_run_and_nobody_is_left(served, tmp_path):
         with pytest.raises(UserError, match="a worker process died"):
             list(run)
     assert_soon(nobody_is_left)
+
+
+@needs_ray
+@pytest.mark.model
+def test_a_worker_counts_its_share_of_all_requests_and_its_own_that_the_desk_does_not_know_yet(served, tmp_path):
+    import ray
+
+    plan = SessionPlan(tmp_path / "j.sqlite", {}, BudgetConfig(), False, None)
+    desk = ray.remote(Desk).remote(plan)
+    one, other = (DistantJournal(desk, plan.journal, share=2) for _ in range(2))
+    for _ in range(6):
+        other.count_request("KEY", "m", 7)
+    other.put([])
+    one.count_request("KEY", "m", 7)
+    one.count_request("KEY", "m", 8)
+    assert one.requests_since("KEY", "m", since=7) == {7: 3 + 1, 8: 1}
+    ray.kill(desk)
 
 
 def test_the_workers_that_use_a_key_share_its_quota(tmp_path):
