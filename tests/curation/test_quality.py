@@ -82,6 +82,33 @@ def test_a_file_without_dialogues_is_one_line_and_leaves_what_was_there(tmp_path
     assert (tmp_path / KEPT).read_text(encoding="utf-8") == "before" and not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("name", [KEPT, DROPPED, "link.jsonl"])
+def test_what_would_be_overwritten_is_not_read(tmp_path, name):
+    rows = [bare(KOREAN[0]), spoilt("copying", KOREAN[1])]
+    before = [write(tmp_path / file, rows).read_bytes() for file in (KEPT, DROPPED)]
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / KEPT)
+    with pytest.raises(UserError, match=f"{name}: would be overwritten, .*Choose another --out"):
+        sift(tmp_path / name, tmp_path / "x" / "..", QualityConfig(), personas={})
+    assert [(tmp_path / file).read_bytes() for file in (KEPT, DROPPED)] == before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"source": Path("none.jsonl")}, "none.jsonl: no such file or folder. Check INPUT"),
+        ({"persona": "orbitt"}, "persona 'orbitt' is not defined; .*Did you mean 'orbit'. Check --persona"),
+        ({"personas": "none.yaml"}, "none.yaml: cannot be read .*Check --personas"),
+    ],
+    ids=["file", "persona", "personas"],
+)
+def test_a_mistake_on_the_command_line_is_called_by_its_option(tmp_path, options, says):
+    source = write(tmp_path / "day.jsonl", [bare(KOREAN[0])])
+    with pytest.raises(UserError, match=says) as told:
+        quality(**{"source": source, "out": tmp_path / "o", **options})
+    assert "config" not in str(told.value)
+    assert not (tmp_path / "o").exists()
+
+
 def test_the_page_shows_every_text_to_the_letter(tmp_path):
     messages = [
         {"role": "user", "content": "왜?"},
