@@ -282,11 +282,11 @@ def only_task(project: Project, task: str | None) -> Project:
     """
     if task is None:
         return project
-    wanted = getattr(project.generate, task)
-    if wanted is None:
-        named = [name for name in GenerateConfig.model_fields if getattr(project.generate, name)]
-        raise UserError(f"task '{task}' is not in the config; there: {', '.join(named)}. Add it under `generate`.")
-    return project.model_copy(update={"generate": GenerateConfig.model_validate({task: wanted})})
+    there = [name for name, value in project.generate if isinstance(value, Seeds)]
+    if task not in there:
+        raise UserError(f"task '{task}' is not in the config; there: {', '.join(there)}. Add it under `generate`.")
+    others = dict.fromkeys(name for name in there if name != task)
+    return project.model_copy(update={"generate": project.generate.model_copy(update=others)})
 
 
 def checked_version(version: str) -> str:

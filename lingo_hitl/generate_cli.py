@@ -17,6 +17,7 @@ from lingo_hitl.usage_table import print_estimate
 Config = Annotated[Path, typer.Argument(help="The project's YAML file.", show_default=False)]
 Workdir = Annotated[Path | None, typer.Option(help="Where stages leave their folders; instead of the config's.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use no network: replay what the journal has.")]
+Again = Annotated[bool, typer.Option("--again", help="Do it anew; what the journal has is replayed.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Call no model: estimate calls, tokens, cost and time.")]
 Sample = Annotated[
     int,
@@ -30,6 +31,7 @@ def generate(
     task: Annotated[Task | None, typer.Option(help="Only this one of the config's tasks.")] = None,
     workdir: Workdir = None,
     offline: Offline = False,
+    again: Again = False,
     dry_run: DryRun = False,
     sample: Sample = 0,
 ) -> None:
@@ -48,13 +50,14 @@ def generate(
     project = only_task(load_project(path, workdir=workdir), task)
     if _is_dry(dry_run, sample):
         return print_estimate("generate", pipeline.estimate(project, "generate", sample=sample))
-    return tell(pipeline.generate(project, offline=offline))
+    return tell(pipeline.generate(project, offline=offline, again=again))
 
 
 def judge(
     config: Config,
     workdir: Workdir = None,
     offline: Offline = False,
+    again: Again = False,
     dry_run: DryRun = False,
     sample: Sample = 0,
 ) -> None:
@@ -64,7 +67,7 @@ def judge(
     project = load_project(config, workdir=workdir)
     if _is_dry(dry_run, sample):
         return print_estimate("judge", pipeline.estimate(project, "judge", sample=sample))
-    return tell(pipeline.judge(project, offline=offline))
+    return tell(pipeline.judge(project, offline=offline, again=again))
 
 
 def binarise(config: Config, workdir: Workdir = None) -> None:

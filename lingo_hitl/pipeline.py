@@ -47,15 +47,18 @@ def read_corpora(project: Project) -> Manifest:
     )
 
 
-def generate(project: Project, *, offline: bool = False) -> Manifest:
+def generate(project: Project, *, offline: bool = False, again: bool = False) -> Manifest:
     """Read the corpora, then write dialogues, completions and instructions from them.
 
     Args:
         offline: use no network: all completions must be in the journal.
+        again: do the stage though it was done before; what the journal has is replayed.
     """
     from lingo_hitl.generation.generate import generate as stage
     from lingo_hitl.generation.prompts import prompt_hashes
+    from lingo_hitl.judging.families import same_family_warnings
 
+    same_family_warnings(project.generate, project.judge)  # refused before anything is paid for
     read_corpora(project)
     inputs = {**_input(project, stage.needs), **_personas(project)}
     if dialogue := project.generate.dialogue:
@@ -66,14 +69,15 @@ def generate(project: Project, *, offline: bool = False) -> Manifest:
         with open_session(project, "generate", offline=offline) as session, RowFile(file, GENERATED) as out:
             return stage(rows, project.generate, session=session, out=out)
 
-    return _run(project, "generate", stage.needs, work, project.generate, inputs)
+    return _run(project, "generate", stage.needs, work, project.generate, inputs, always=again)
 
 
-def judge(project: Project, *, offline: bool = False) -> Manifest:
+def judge(project: Project, *, offline: bool = False, again: bool = False) -> Manifest:
     """Rate the texts with the project's judges.
 
     Args:
         offline: use no network: all completions must be in the journal.
+        again: do the stage though it was done before; what the journal has is replayed.
 
     Raises:
         UserError: a judge of a writer's family that the config does not own up to.
@@ -94,7 +98,7 @@ def judge(project: Project, *, offline: bool = False) -> Manifest:
         return replace(outcome, report={**outcome.report, **({"warnings": warnings} if warnings else {})})
 
     inputs = {**_input(project, stage.needs), **_personas(project), **prompt_hashes(project.judge.prompts)}
-    return _run(project, "judge", stage.needs, work, project.judge, inputs)
+    return _run(project, "judge", stage.needs, work, project.judge, inputs, always=again)
 
 
 def binarise(project: Project) -> Manifest:
@@ -322,7 +326,7 @@ def _run(
         config={"project": project.project, name: config},
         inputs=inputs or _input(project, needs),
         always=always,
-        patience_s=CRON_PATIENCE_S if always else 0,
+        patience_s=CRON_PATIENCE_S if name in ("push", "sync") else 0,
     )
     on_the_way(project, name).unlink(missing_ok=True)  # its rows are in the stage's folder now
     return manifest

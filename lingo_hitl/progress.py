@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LOG_EVERY_S = 10.0
+ENOUGH = 0.1
+"""Share of the units from which their pace is told."""
 
 
 class Advance(Protocol):
@@ -36,6 +38,8 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         if time.monotonic() - last >= LOG_EVERY_S:
             last = time.monotonic()
             left = (last - started) / done * (total - done) if done else 0
-            print(f"{what}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            # Where all go forward side by side the first ends late: then nothing can be told yet.
+            told = f", about {left:.0f} s left" if done >= ENOUGH * total else ""
+            print(f"{what}: {done} of {total}{told}", file=sys.stderr, flush=True)
 
     yield advance

@@ -177,7 +177,7 @@ def explain(error: ValidationError, config: type[BaseModel]) -> str:
 def _keys_at(config: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     model: Any = config
     for part in place:
-        if isinstance(part, int):
+        if isinstance(part, int) or (model and part not in model.model_fields):  # of a list, of a mapping by names
             continue
         model = _section_in(model.model_fields[part].annotation) if model else None
     return list(model.model_fields) if model else []

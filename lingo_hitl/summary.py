@@ -8,6 +8,9 @@ from dataclasses import asdict
 from lingo_hitl.stages import Manifest
 from lingo_hitl.usage_table import print_usage
 
+REASONS = 5
+"""Reasons for drops that are told, the commonest."""
+
 
 def tell(manifest: Manifest, *, as_json: bool = False) -> None:
     """Print a stage's counts and its commonest reasons for drops, or its whole manifest as JSON."""
@@ -25,7 +28,7 @@ def tell(manifest: Manifest, *, as_json: bool = False) -> None:
 
 
 def _details(manifest: Manifest) -> list[str]:
-    lines = [f"dropped {count}: {reason}" for reason, count in list(manifest.drops.items())[:5]]
+    lines = _lost(manifest)
     for name, counts in manifest.report.get("datasets", {}).items():
         lines.append(f"{name}: " + (", ".join(f"{count} {what}" for what, count in counts.items() if count) or "empty"))
     for what in ("answers_to_rows_that_are_no_longer_here", "answers_about_a_text_changed_in_argilla"):
@@ -42,9 +45,23 @@ def _details(manifest: Manifest) -> list[str]:
     for judge, counts in manifest.report.get("judges", {}).items():
         told = ", ".join(f"{what} {count}" for what, count in counts.items() if count and "token" not in what)
         lines.append(f"{judge}: {told or 'no ratings'}")
+    for variable, counts in manifest.report.get("keys", {}).items():
+        if why := counts.get("refused"):
+            lines.append(f"warning: key {variable} was refused and used no more ({why})")
     lines += [f"warning: {warning}" for warning in manifest.report.get("warnings", [])]
     if note := manifest.report.get("note"):
         lines.append(note)
     if (before := manifest.report.get("batches done before")) and not manifest.skipped:
         lines.append(f"{before} of {manifest.report['batches']} batches were done before it was interrupted")
+    return lines
+
+
+def _lost(manifest: Manifest) -> list[str]:
+    """What did not go on, or not whole."""
+    lines = [f"dropped {count}: {reason}" for reason, count in list(manifest.drops.items())[:REASONS]]
+    if others := sum(list(manifest.drops.values())[REASONS:]):
+        lines.append(f"dropped {others}: other reasons, see {manifest.stage}/dropped.parquet")
+    for what in ("dialogues that ended at a failed turn", "completions left out"):
+        if count := manifest.report.get(what):
+            lines.append(f"{count} {what}")
     return lines

@@ -31,14 +31,15 @@ _COUNTS = {
 
 def print_usage(report: Mapping[str, Any], *, indent: int = 0) -> None:
     """What a stage asked by model and by key, where it asked over a network; columns that are all 0 are left out."""
-    keys: Mapping[str, Mapping[str, float]] = report.get("keys") or {}
+    keys: Mapping[str, Mapping[str, Any]] = report.get("keys") or {}
     if not keys:
         return
     models: Mapping[str, Mapping[str, float]] = report.get("models") or {}
     names = [name for name in _COUNTS if any(counts.get(name) for counts in [*models.values(), *keys.values()])]
     currency = report.get("currency", "")
     table = columns("", *(f"{currency} {_COUNTS[name]}".strip() if name == "cost" else _COUNTS[name] for name in names))
-    for title, counts in [*models.items(), *((f"key {variable}", counts) for variable, counts in keys.items())]:
+    used = {f"key {variable}": counts for variable, counts in keys.items() if set(counts) - {"refused"}}
+    for title, counts in [*models.items(), *used.items()]:
         table.add_row(title, *(_shown(name, counts.get(name, 0)) for name in names))
     wide(Padding(table, (0, 0, 0, indent), expand=False))
 
@@ -79,7 +80,9 @@ def _notes(estimate: Estimate) -> list[str]:
         lines.append(f"No price is known of {', '.join(unknown)}: write it into a file that budget.prices names.")
     if estimate.max_cost is not None:
         after = estimate.spent + estimate.cost
+        unpriced = any(one.cost is None for one in estimate.models)
         fits = "enough" if after <= estimate.max_cost else "NOT enough: the run will stop there"
+        fits = "a model without a price is refused then" if unpriced else fits
         lines.append(
             f"Spent so far {estimate.currency} {estimate.spent:,.4f}, with this {after:,.4f} "
             f"of budget.max_cost {estimate.max_cost:g}: {fits}."

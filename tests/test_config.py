@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lingo_hitl.config import only_task
 from lingo_hitl.errors import UserError
 from lingo_hitl.project_file import load_project
 from lingo_hitl.sample import DEMO, PROJECT
@@ -77,6 +78,18 @@ def test_a_model_may_be_named_by_itself(tmp_path):
     assert project.judge.judges[0].model == "gemini/gemini-2.0-flash"
 
 
+def test_one_task_alone_runs_as_the_config_says(tmp_path):
+    text = GOOD.replace(
+        "{instruction: {}}", "{instruction: {}, preference: {pool: [gemini/a]}, engine: ray, workers: 3}"
+    )
+    project = load_project(project_at(tmp_path, text))
+    alone = only_task(project, "preference").generate
+    assert (alone.engine, alone.workers, alone.instruction) == ("ray", 3, None)
+    assert alone.preference == project.generate.preference and project.generate.instruction is not None
+    with pytest.raises(UserError, match=r"there: preference, instruction\. Add it"):
+        only_task(project, "dialogue")
+
+
 ACCOUNTS = Path(__file__).parents[1] / "configs" / "accounts.yaml"
 PROJECTS = sorted(set((Path(__file__).parents[1] / "configs").glob("*.yaml")) - {ACCOUNTS})
 
@@ -114,3 +127,10 @@ def test_shipped_configs_own_up_to_judges_of_the_writers_family(path):
 
     project = load_project(path)
     same_family_warnings(project.generate, project.judge)
+
+
+def test_a_misspelt_limit_of_a_key_names_the_nearest(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("project: p\ncorpus: [{path: 'sample:ko'}]\nquotas: {GEMINI_API_KEY: {request_per_minute: 60}}\n")
+    with pytest.raises(UserError, match=r"unknown key 'quotas.GEMINI_API_KEY.request_per_minute'. Did you mean"):
+        load_project(path)

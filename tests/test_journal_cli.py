@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -9,6 +10,8 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.journal_cli import app
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.journal import Entry, Journal
+from lingo_hitl.stages import Outcome, run_stage
+from lingo_hitl.summary import tell
 from lingo_hitl.usage_table import print_usage
 
 PROJECT = "project: p\nworkdir: work\ncorpus: [{path: sample:ko}]\n"
@@ -66,3 +69,14 @@ def test_a_run_tells_what_it_asked_by_model_and_key_and_leaves_out_what_did_not_
     assert key == ["key", "MY_KEY", "12"]
     print_usage({"models": {"packaged/smollm2-135m": counts}, "keys": {}})
     assert capsys.readouterr().out == ""
+
+
+def test_a_key_that_was_refused_is_named_with_the_reason_and_has_no_empty_row(tmp_path, capsys):
+    keys = {"DEAD": {"refused": "gemini/x: 403 not yours"}, "GOOD": {"calls": 12}}
+    report = {"models": {"gemini/x": {"calls": 12}}, "keys": keys, "currency": "USD"}
+    out = pa.table({"id": ["a"]})
+    manifest = run_stage("generate", lambda: Outcome(out, [], report), workdir=tmp_path, config={}, inputs={})
+    tell(manifest)
+    said = capsys.readouterr().out
+    assert "warning: key DEAD was refused and used no more (gemini/x: 403 not yours)" in said
+    assert "key GOOD" in said and said.count("DEAD") == 1

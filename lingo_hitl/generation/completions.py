@@ -72,7 +72,8 @@ class Answer(Step):
 
         async def answer(row: Row) -> Row:
             reply = await ask(task, row, refuse=_refuse)
-            return {f"answer_{self.n}": {"text": reply.text, "model": self.spec.label, "fault": reply.fault}}
+            told = {"text": reply.text, "model": self.spec.label, "fault": reply.fault, "sample": reply.sample}
+            return {f"answer_{self.n}": told}
 
         return answer
 
@@ -88,9 +89,13 @@ class Group(Step):
 
     def _group(self, row: Row) -> Row:
         answers = [row[name] for name in sorted(name for name in row if name.startswith("answer_"))]
-        written = [{"text": a["text"], "model": a["model"], "parent": None, "pool": n} for n, a in enumerate(answers)]
+        written = [
+            {"text": a["text"], "model": a["model"], "parent": None, "pool": n, "sample": a["sample"]}
+            for n, a in enumerate(answers)
+        ]
         if self.include_reference and row["output"]:
-            written.insert(0, {"text": row["output"], "model": REFERENCE, "parent": None, "pool": None})
+            reference = {"text": row["output"], "model": REFERENCE, "parent": None, "pool": None, "sample": None}
+            written.insert(0, reference)
         faults = [f"{a['model']}: {a['fault']}" for a in answers if a["text"] is None]
         return {"written": [w for w in written if w["text"] is not None], "faults": faults}
 
@@ -117,7 +122,7 @@ class Apart(Step):
                 if one["pool"] is None or not _is_copy(one["text"], kept, self.near_copy):
                     kept.append(one)
                     continue
-                reply = await self._again(tasks[one["pool"]], row, kept)
+                reply = await self._again(tasks[one["pool"]], row, kept, first_sample=one["sample"] + 1)
                 if reply.text is None:
                     faults.append(f"{one['model']}: {reply.fault}")
                 else:
@@ -126,19 +131,18 @@ class Apart(Step):
 
         return apart
 
-    async def _again(self, task: Task, row: Row, kept: Sequence[Row]) -> Reply:
+    async def _again(self, task: Task, row: Row, kept: Sequence[Row], *, first_sample: int) -> Reply:
         def refuse(view: Row, text: str) -> str | None:
             return COPY if _is_copy(text, kept, self.near_copy) else _refuse(view, text)
 
         if task.llm.spec.temperature == 0 or not self.resamples:
             return Reply(None, COPY)
-        # Sample 0 is what stands there; others that were refused on the way come again from the journal.
-        return await ask(task, row, refuse=refuse, first_sample=1, samples=self.resamples)
+        return await ask(task, row, refuse=refuse, first_sample=first_sample, samples=self.resamples)
 
 
 @dataclass(frozen=True)
 class Rewritten(Step):
-    """EvolQuality: the first completion by a model, rewritten `times` times; the last joins with its parent named."""
+    """EvolQuality: the first completion by a model, rewritten `times` times; the last that worked joins, with its parent named."""
 
     config: Evolve
     near_copy: float
@@ -158,13 +162,15 @@ class Rewritten(Step):
             parent = next((place for place, w in enumerate(row["written"]) if w["model"] != REFERENCE), None)
             if parent is None:
                 return {}
-            text = row["written"][parent]["text"]
+            text = original = row["written"][parent]["text"]
             for _ in range(self.config.times):
                 reply = await ask(task, {**row, "response": text}, refuse=self._refuse, samples=1 + self.resamples)
                 if reply.text is None:
-                    return {"faults": [*row["faults"], f"{label}: {reply.fault}"]}
+                    break
                 text = reply.text
-            rewrite = {"text": text, "model": label, "parent": row["written"][parent]["text"], "pool": None}
+            if text == original:
+                return {"faults": [*row["faults"], f"{label}: {reply.fault}"]}
+            rewrite = {"text": text, "model": label, "parent": original, "pool": None, "sample": None}
             return {"written": [*row["written"], rewrite]}
 
         return evolve

@@ -37,7 +37,8 @@ class Reply:
 
     text: str | None
     fault: str | None = None
-    passing: bool = False  # whether a call failed on the way that another run may have answered
+    passing: bool = False  # whether it failed for a reason that another run may not meet
+    sample: int = 0  # the number of the sample that this is
 
 
 def alone(kind: type[TaskType], llm: ChatModel, **options: Any) -> TaskType:
@@ -62,7 +63,9 @@ async def ask(
     """One reply; a refused one is asked for anew, with the column `attempt` at 1, 2, ...
 
     A further sample is a new text where the model samples at random; a greedy model, which would only
-    say the same again, is asked again only where it failed.
+    say the same again, is asked again only where it failed. Where a failure passes, such as a server error that
+    the provider was asked about several times, no other sample takes the place of this one: the next run asks
+    for this one, and what was built on the other would be thrown away.
 
     Args:
         refuse: gives the reason for which a text cannot be used, or None.
@@ -75,13 +78,11 @@ async def ask(
     greedy = (llm.spec.temperature if temperature is None else temperature) == 0
     reply = Reply(None, "not asked")
     for attempt in range(samples):
-        view = {**row, "attempt": attempt}
-        completion = await llm.acomplete(
-            task.format_input(view), sample=first_sample + attempt, temperature=temperature
-        )
-        passing = reply.passing or not completion.lasting
-        reply = replace(_reply(task, view, completion, column, refuse), passing=passing)
-        if reply.text is not None or (greedy and completion.text is not None):
+        view, sample = {**row, "attempt": attempt}, first_sample + attempt
+        completion = await llm.acomplete(task.format_input(view), sample=sample, temperature=temperature)
+        passing = not completion.lasting
+        reply = replace(_reply(task, view, completion, column, refuse), passing=passing, sample=sample)
+        if reply.text is not None or passing or (greedy and completion.text is not None):
             break
     return reply
 

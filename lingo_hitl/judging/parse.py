@@ -3,15 +3,19 @@
 What a model thought before it answered (`<think>`) is no part of its reply. The rest is read in this
 order, and the first form that it has settles it:
 
-1. JSON: `{"ratings": [4, 2]}`, a list of objects, objects with labels (see `parse_json`);
+1. JSON, where it is the reply and no part of a sentence: `{"ratings": [4, 2]}`, a list of objects, objects
+   with labels (see `parse_json`);
 2. a table with a row or a column for each text (see `parse_table`);
 3. sections under labels, in any order: `#### Output for Text 1`, `글 2의 평가`, `2번 답변:`, `Text 1: 4`;
 4. numbered lines `1. 4` from 1 to the number of texts;
 5. sentences that give each text one rating: `글 1은 4점, 글 2는 2점`;
 6. without labels: exactly as many rating lines as there are texts, in their order.
 
+For a single text whose parts are labelled, such as the answers of a dialogue, only a total counts, or a rating
+outside the parts.
+
 Whatever could put a rating on another text gives none: labels that the texts do not have, two different
-ratings under one label, two lists of labels that disagree, more or fewer unlabelled ratings than texts. A
+ratings under one label, JSON that is broken or has a key twice, two lists of labels that disagree, more or fewer unlabelled ratings than texts. A
 rating above 5 or on a scale of ten makes the reply's other ratings doubtful too, so that none of them counts.
 """
 
@@ -24,7 +28,7 @@ from collections.abc import Sequence
 from lingo_hitl.judging.labels import Label, complete_lists, labels_in, sections
 from lingo_hitl.judging.parse_json import read_json
 from lingo_hitl.judging.parse_table import read_table
-from lingo_hitl.judging.parse_unlabelled import complete, in_order, in_sentences, numbered
+from lingo_hitl.judging.parse_unlabelled import beside_labels, complete, in_order, in_sentences, numbered
 from lingo_hitl.judging.rating_lines import RATING_LINE, section
 from lingo_hitl.judging.values import PLAIN, OtherScale
 from lingo_hitl.judging.verdict import Verdict, by_label
@@ -74,6 +78,8 @@ def _from_text(reply: str, count: int) -> list[Verdict]:
     if scale := _OTHER_SCALE.search(text, 0, begins):
         highest = float(scale[str(scale.lastgroup)])
         return [Verdict(fault=str(OtherScale(highest)), other_scale=True)] * count
+    if count == 1 and (whole := beside_labels(text, reply, labels)):
+        return [whole]
     if labels:
         found = _labelled(text, reply, labels, count)
         if count == 1 and found[0].rating is None:  # a rationale that counts up points has labels of its own

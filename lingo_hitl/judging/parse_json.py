@@ -1,4 +1,8 @@
-"""Ratings from a judge that answers in JSON, alone, in a code fence, or after a sentence or two."""
+"""Ratings from a judge that answers in JSON, alone, in a code fence, or after a sentence or two.
+
+JSON that a rationale quotes is no answer: it begins in the middle of a line, or ratings and labels stand
+beside it. Nothing is taken out of JSON that is broken, because the name of a text may be in the part that is.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,22 @@ import json
 import re
 from typing import Any
 
-from lingo_hitl.judging.labels import hints_in
+from lingo_hitl.judging.labels import hints_in, labels_in
+from lingo_hitl.judging.rating_lines import RATING_LINE, after_key
 from lingo_hitl.judging.values import PLAIN, NotGiven, OtherScale, read_value
 from lingo_hitl.judging.verdict import Verdict, by_label
 
 SHORT = 40  # characters: a longer value is no name of a text
 MOST = 9  # a number up to this may be a text's, a larger one counts something else
-ATTEMPTS = 100  # at finding JSON: a reply of ten thousand brackets is none
 _OPENING = re.compile(r"[{\[]")
+_LIKE_JSON = re.compile(r"[{\[]\s*[\"'{\[]")
+_PROSE = re.compile(r"[{\[][^{}\[\]\"\n]*[}\]]")
+_FENCE = re.compile(r"^\s*```\w*|```\s*$")
+_BEFORE = re.compile(r"[\s,;*`]*(?:```\s*\w*\s*)?")  # what a line with JSON may begin with
 _RATINGS = ("ratings", "scores", "평점", "점수")
 _RATING = ("rating", "score", "평점", "점수", "overall_rating", "overall-rating")
+_TOTALS = ("overall", "overall_rating", "overall-rating", "overall_score", "final_rating", "final_score", "total")
+_TOTALS += ("total_score", "총점", "총 점수", "종합", "종합 점수", "종합 평점", "최종 점수", "전체 점수")
 _RATIONALES = ("rationales", "reasons", "근거")
 _RATIONALE = ("rationale", "reason", "explanation", "근거", "이유")
 _LABEL = (
@@ -42,8 +52,11 @@ _TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
 
 
 def read_json(reply: str, count: int) -> list[Verdict] | None:
-    """One verdict for each of `count` texts; None where the reply holds no JSON that speaks of ratings."""
-    values = [value for value in _json_values(reply) if isinstance(value, dict | list)]
+    """One verdict for each of `count` texts; None where no JSON that speaks of ratings is the reply."""
+    try:
+        values = _answers_in(_TRAILING_COMMA.sub("", reply))
+    except _Broken as fault:
+        return [Verdict(fault=str(fault))] * count
     content: Any = values[0] if len(values) == 1 else [value for value in values if isinstance(value, dict)]
     while isinstance(content, dict) and len(content) == 1:
         ((key, within),) = content.items()
@@ -51,6 +64,8 @@ def read_json(reply: str, count: int) -> list[Verdict] | None:
             break
         content = within  # {"evaluation": {...}}
     if isinstance(content, dict):
+        if count == 1 and (total := _total(content)):
+            return [total]
         ratings = _pick(content, _RATINGS)
         inner = next((v for v in content.values() if isinstance(v, list) and v and isinstance(v[0], dict)), None)
         if isinstance(ratings, dict):  # {"ratings": {"text1": 4, "text2": 2}}
@@ -71,23 +86,66 @@ def read_json(reply: str, count: int) -> list[Verdict] | None:
     return None
 
 
-def _json_values(reply: str) -> list[Any]:
-    """Every JSON object or list in the reply that is not inside another; a list of numbers only if it stands alone."""
-    decoder, values, at = json.JSONDecoder(), [], 0
-    reply = _TRAILING_COMMA.sub("", reply)
-    bare = re.sub(r"^\s*```\w*|```\s*$", "", reply.strip()).strip()
-    for _ in range(ATTEMPTS):
-        if (match := _OPENING.search(reply, at)) is None:
-            break
+class _Broken(Exception):
+    """JSON that cannot be read, and that nothing else in the reply replaces; the text says why."""
+
+
+class _Twice(ValueError):
+    """A key stands twice in one object."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key.lower().strip() for key, _ in pairs}) < len(pairs):
+        raise _Twice
+    return dict(pairs)
+
+
+def _answers_in(reply: str) -> list[Any]:
+    """The JSON objects and lists that are the reply; none where something else is. A list of numbers only alone.
+
+    Raises:
+        _Broken: see there.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=_without_doubles, strict=False)
+    bare = _FENCE.sub("", reply.strip()).strip()
+    values: list[Any] = []
+    outside, at = "", 0
+    while match := _OPENING.search(reply, at):
+        outside += reply[at : match.start()]
+        begins = _BEFORE.fullmatch(outside, outside.rfind("\n") + 1) is not None
         try:
             value, at = decoder.raw_decode(reply, match.start())
-        except (ValueError, RecursionError):
-            at = match.start() + 1
-            continue
+        except (ValueError, RecursionError) as fault:
+            if not isinstance(fault, _Twice) and (prose := _PROSE.match(reply, match.start())):
+                outside, at = outside + prose[0], prose.end()
+                continue
+            # What it holds may belong to a name in the part that is broken.
+            if begins and _LIKE_JSON.match(reply, match.start()) and not _rates(outside):
+                twice = "a key stands twice in its JSON"
+                raise _Broken(twice if isinstance(fault, _Twice) else "its JSON is broken") from None
+            return []
+        written = reply[match.start() : at]
         objects = isinstance(value, dict) or (value and all(isinstance(item, dict) for item in value))
-        if objects or bare == reply[match.start() : at]:
+        if begins and (objects or bare == written):
             values.append(value)
-    return values
+        else:
+            outside += written
+    return [] if _rates(outside + reply[at:]) else values
+
+
+def _rates(text: str) -> bool:
+    """Whether a text names texts or rates them, without JSON."""
+    text = text.translate(PLAIN)
+    return bool(labels_in(text)) or any(after_key(text, line) for line in RATING_LINE.finditer(text))
+
+
+def _total(content: dict[Any, Any]) -> Verdict | None:
+    """The rating of a single text, whatever its parts are given beside it."""
+    if _label_of(content) not in (None, 1):
+        return None
+    value = next((v for names in (_TOTALS, _RATING) if isinstance(v := _pick(content, names), int | float | str)), None)
+    reason = _pick(content, _RATIONALE)
+    return None if value is None else _value(value, str(reason) if reason else None)
 
 
 def _from_list(items: list[Any], count: int) -> list[Verdict] | None:

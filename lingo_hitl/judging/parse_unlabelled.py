@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lingo_hitl.judging.labels import MARKS, hints_in
+from lingo_hitl.judging.labels import MARKS, Label, hints_in
 from lingo_hitl.judging.rating_lines import (
     RATING_INLINE,
     RATING_LINE,
@@ -19,8 +19,9 @@ from lingo_hitl.judging.rating_lines import (
     verdict_at,
 )
 from lingo_hitl.judging.values import CIRCLED, FULL_WIDTH, NotGiven, OtherScale, read_value
-from lingo_hitl.judging.verdict import Verdict, by_label
+from lingo_hitl.judging.verdict import Verdict, by_label, strange
 
+_TOTAL = re.compile(rf"{TOTAL}|총점", re.I)
 _NUMBERED = re.compile(rf"^{MARKS}(?:(?P<n>\d{{1,2}})\s*[.):]\s+|(?P<circled>[①-⑨])\s*[:.)]?\s*)", re.M)
 _SENTENCE = re.compile(
     r"(?<![\w가-힣])(?:text|response|answer|글|텍스트|답변|응답)[ \t]*(?P<n>\d{1,2})(?!\d)(?:[ \t]*의)?[ \t]*"
@@ -54,6 +55,20 @@ def in_sentences(text: str, count: int, read: Sequence[Verdict] = ()) -> list[Ve
     verdicts = by_label([(int(m["n"]), v) for m in given if (v := verdict_at(text, m.end(), bare=True))], count)
     agree = all(old.rating in (None, new.rating) for old, new in zip(read or verdicts, verdicts, strict=True))
     return verdicts if agree and complete(verdicts) else None
+
+
+def beside_labels(text: str, reply: str, labels: Sequence[Label]) -> Verdict | None:
+    """The rating of a single text whose parts the judge labelled; None where it labelled no more than the whole.
+
+    That is the total, or what stands outside the labelled parts: before them all, or on a line of its own
+    where the labels are no headings.
+    """
+    numbers = {label.number for label in labels} | {int(match["n"]) for match in _SENTENCE.finditer(text)}
+    if numbers <= {1}:
+        return None
+    heading = min((label.start for label in labels if label.heading), default=len(text))
+    lines = [line for line in RATING_LINE.finditer(text) if line.start() < heading or _TOTAL.match(line["key"])]
+    return _the_one(text, reply, lines) if lines else strange(numbers - {1}, 1)
 
 
 def complete(verdicts: Sequence[Verdict]) -> bool:
@@ -99,7 +114,7 @@ def _hints(text: str, key: re.Match[str]) -> set[int]:
 
 def _the_one(text: str, reply: str, lines: Sequence[re.Match[str]]) -> Verdict:
     """The rating of a single text: its total where it has one, else what all lines agree on."""
-    totals = [line for line in lines if re.match(rf"{TOTAL}|총점", line["key"], re.I)]
+    totals = [line for line in lines if _TOTAL.match(line["key"])]
     given = [found for line in totals or lines if (found := after_key(text, line)) is not None]
     if not given:
         return Verdict(fault="no number where the rating should be")
@@ -117,6 +132,8 @@ def _values_alone(text: str, reply: str, count: int) -> list[Verdict]:
         return [Verdict(fault="no rating found")] * count
     rest = None
     if count == 1:
+        if len(lines) > 1 and _whole_line(lines[1]):
+            return [Verdict(fault="several ratings without labels for 1 text")]
         written = [line for line in reply.splitlines() if line.strip()]
         rest = (rationale_in(text, reply) or "\n".join(written[1:]).strip()) or None
     return [replace(verdict, rationale=rest) for verdict in verdicts if verdict is not None]

@@ -1,4 +1,4 @@
-"""One rating as models write it: `4`, `4점`, `4/5`, `5점 만점에 4점`, `★★★★☆`, `four`, `네 점`, `4️⃣`, `N/A`."""
+"""One rating as models write it: `4`, `4점`, `4/5`, `5점 만점에 4점`, `★★★★☆`, `four`, `네 점`, `3½`, `4️⃣`, `N/A`."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ _HANGUL_VALUES = {
     **dict.fromkeys(["네", "넷", "사"], 4.0),
     "다섯": 5.0,
 }
-# What makes a number part of something else: a range, a list, a percentage, a longer number.
+_HALF = re.compile(rf"(?:\s*½|(?<=점)\s*반(?=이|입|[^가-힣]|$)|\s+and\s+a\s+half\b){_UNIT}", re.I)
+# What makes a number part of something else: a range, a list, a percentage, a bound, a sum, a longer number.
 _GOES_ON = re.compile(
     r"\s*(?:[-–—~∼:+]\s*\d|to\s+\d|or\s+\d|and\s+\d|또는\s*\d|이나\s*\d|에서\s*\d|부터|[,/]\s*\d|%|퍼센트|percent|\d|\.\d)"
+    r"|\s*(?:미만|이상|이하|초과|이내|감점|차감|대(?![가-힣])|반(?![가-힣])|½|(?:→|[-=]>)\s*\d|(?:minus|plus|less|deducted)\b)"
+    r"|\s*or\s+(?:more|less|higher|lower|above|below|better|worse)\b|\s+and\s+a\s+half\b"
     r"|\+|(?:st|nd|rd|th|위|등|번|개)(?![a-z])",
     re.I,
 )
@@ -105,6 +108,8 @@ def _in_words(text: str, start: int) -> tuple[float, int] | None:
 def _on_five(value: float, scale: float, text: str, end: int) -> tuple[float, int]:
     if scale != 5:
         raise OtherScale(scale)
+    if value.is_integer() and (half := _HALF.match(text, end)):
+        value, end = value + 0.5, half.end()
     if _GOES_ON.match(text, end):
         raise NotGiven(f"'{text[: end + 6].strip()}' is not one rating")
     return value, end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LOWEST, HIGHEST = 1.0, 5.0
@@ -27,6 +27,12 @@ class Verdict:
         return cls(float(value), rationale=rationale)
 
 
+def strange(stray: Iterable[int], count: int) -> Verdict:
+    """No rating, because of labels that none of `count` texts has."""
+    strays = ", ".join(map(str, sorted(stray)))
+    return Verdict(fault=f"it rates a text {strays}, but the texts are 1 to {count}")
+
+
 def by_label(labelled: Sequence[tuple[int, Verdict]], count: int, *, seen: Sequence[int] = ()) -> list[Verdict]:
     """Verdicts put in the order of the texts by their labels, which begin at 1.
 
@@ -36,10 +42,10 @@ def by_label(labelled: Sequence[tuple[int, Verdict]], count: int, *, seen: Seque
     labels = {n for n, _ in labelled}
     wanted = set(range(1, count + 1))
     stray = (labels | set(seen)) - wanted
-    # Labels 0 and 1 for two texts, say: nobody can know which text is meant. A surplus one after all others can.
-    if stray and (not wanted <= labels or min(stray) < 1):
-        strays = ", ".join(map(str, sorted(stray)))
-        return [Verdict(fault=f"it rates a text {strays}, but the texts are 1 to {count}")] * count
+    # Labels 0 and 1 for two texts, say: nobody can know which text is meant. A surplus one after all others can,
+    # but for a single text: there the judge rated parts of it, such as the answers of a dialogue, and not the whole.
+    if stray and (count == 1 or not wanted <= labels or min(stray) < 1):
+        return [strange(stray, count)] * count
     verdicts = []
     for n in range(1, count + 1):
         mine = [verdict for label, verdict in labelled if label == n]

@@ -32,7 +32,7 @@ from requests import exceptions as network
 
 DEFAULT_KEY = "GEMINI_API_KEY"
 ENDPOINT = "GEMINI_API_ENDPOINT"
-_TRANSIENT = (refusals.ServerError, refusals.RetryError, network.RequestException, ParseError, JSONDecodeError)
+_BROKEN = (ParseError, JSONDecodeError, UnicodeDecodeError)
 
 
 class GeminiModel(RemoteModel):
@@ -67,14 +67,16 @@ class GeminiModel(RemoteModel):
     def _refusal(self, error: Exception) -> Refusal | None:
         if isinstance(error, refusals.TooManyRequests):
             return Refusal("limit", _in_words(error), _asked_pause(error))
-        if not isinstance(error, (refusals.ClientError, *_TRANSIENT)):
+        if not isinstance(error, (refusals.GoogleAPICallError, network.RequestException, *_BROKEN)):
             return None
         words = _in_words(error)
         if _refuses_key(error):
             return Refusal("key", words)
         if isinstance(error, refusals.NotFound):
             return Refusal("model", words)
-        if isinstance(error, refusals.ClientError):
+        # Not every number has a class of its own: 408, 413 and 422 are no ClientError.
+        code = getattr(error, "code", None)
+        if isinstance(error, refusals.GoogleAPICallError) and code is not None and 400 <= code < 500 and code != 408:
             return Refusal("request", words, lasting=_status(error) == "INVALID_ARGUMENT")
         return Refusal("network" if isinstance(error, network.ConnectionError) else "server", words)
 
@@ -147,7 +149,7 @@ def _read(reply: Any) -> Completion:
     if ended == "MAX_TOKENS":
         # The text up to there is paid for, and as with every other provider `finish` says that it is cut.
         return Completion(text, "length", **counts) if text.strip() else Completion(None, "MAX_TOKENS", **counts)
-    if ended not in ("STOP", "FINISH_REASON_UNSPECIFIED"):
+    if ended != "STOP":  # unspecified is also every reason that is newer than the package
         return Completion(None, f"stopped: {ended}", **counts)
     return Completion(text, "stop", **counts) if text.strip() else Completion(None, "empty reply", **counts)
 
@@ -167,7 +169,7 @@ def _refuses_key(error: Exception) -> bool:
     return isinstance(error, refusals.BadRequest) and ("API_KEY_INVALID" in said or "API key not valid" in said)
 
 
-def _status(error: refusals.ClientError) -> str | None:
+def _status(error: refusals.GoogleAPICallError) -> str | None:
     """The word that Google has for a refusal; several share the number 400."""
     try:
         return str(error.response.json()["error"]["status"])
@@ -180,7 +182,7 @@ def _in_words(error: Exception) -> str:
         return "timeout"
     if isinstance(error, network.ConnectionError):
         return "no connection"
-    if isinstance(error, ParseError | JSONDecodeError):
+    if isinstance(error, _BROKEN):
         return "the reply is not JSON (does a proxy answer?)"
     code = getattr(error, "code", None)
     message = str(getattr(error, "message", None) or type(error).__name__)

@@ -10,47 +10,19 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from lingo_hitl.errors import UserError
 from lingo_hitl.models.completion import Completion
+from lingo_hitl.models.journal_file import opened, unusable
 from lingo_hitl.models.loop import Batcher
 
-_VERSION = 2
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS completions (
-    key BLOB PRIMARY KEY,
-    model TEXT NOT NULL,
-    text TEXT,
-    finish TEXT NOT NULL,
-    note TEXT,
-    input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL,
-    cost REAL,
-    at TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS requests (
-    variable TEXT, model TEXT, hour INTEGER, count INTEGER NOT NULL, PRIMARY KEY (variable, model, hour)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS spending (
-    day TEXT, model TEXT, currency TEXT,
-    calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cost REAL NOT NULL,
-    PRIMARY KEY (day, model, currency)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS runs (
-    number INTEGER PRIMARY KEY, stage TEXT NOT NULL, started TEXT NOT NULL, finished TEXT
-) STRICT;
-CREATE TABLE IF NOT EXISTS uses (
-    key BLOB, stage TEXT, run INTEGER NOT NULL, PRIMARY KEY (key, stage)
-) STRICT, WITHOUT ROWID;
-"""
 _MARKS = 1000  # replays whose marks are written together
 _COLUMNS = "text, finish, note, input_tokens, output_tokens, seconds, cost"
 
@@ -93,40 +65,27 @@ class Journal:
         run: whose uses are marked; see `begin`.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
         """Open the journal at `path`, made where absent; None keeps it in memory.
+
+        Args:
+            read_only: leave the file as it is; whatever would change it raises.
 
         Raises:
             UserError: the file cannot be written or is not a whole journal.
         """
         self.path = path
         self.run: Run | None = None
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of the connections; held while a write waits for the disk
+        self._counting = threading.Lock()  # of the next two, which must wait for nothing
         self._requests: Counter[tuple[str, str, int]] = Counter()  # counted, not yet on disk
         self._used: list[bytes] = []  # replayed, not yet marked on disk
         self._spent_here: Counter[str] = Counter()  # on disk, by currency
         self._writer: Batcher[Entry, None] | None = None
         try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = _connected(path)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if damage != "ok":
-                raise sqlite3.DatabaseError(damage.replace("\n", " "))
-            found = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, _VERSION):
-                raise UserError(
-                    f"{path}: written by another lingo-hitl (journal version {found}, known here: {_VERSION}). "
-                    "Use that one, or move the file away."
-                )
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={_VERSION}")
-            # Reading must not wait for a write that waits for the disk.
-            self._reader = self._db if path is None else _connected(path)
+            self._db, self._reader = opened(path, read_only=read_only)
         except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from error
+            raise unusable(self.path, error) from error
 
     @classmethod
     def in_memory(cls) -> Journal:
@@ -134,45 +93,35 @@ class Journal:
 
     def get(self, key: bytes) -> Completion | None:
         """The completion that was stored under `key`."""
+        rows = self.read(f"SELECT {_COLUMNS} FROM completions WHERE key = ?", (key,))
+        return Completion(*rows[0]) if rows else None
+
+    def read(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows that answer a question in SQL.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
         try:
             with self._lock if self._reader is self._db else nullcontext():
-                row = self._reader.execute(f"SELECT {_COLUMNS} FROM completions WHERE key = ?", (key,)).fetchone()
+                return self._reader.execute(question, values).fetchall()
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        return None if row is None else Completion(*row)
+            raise unusable(self.path, error) from error
 
     def put(self, entries: Sequence[Entry]) -> list[None]:
         """Have lasting completions, what they cost, and the requests counted so far on disk when this returns."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         lasting = [entry for entry in entries if entry.completion.lasting]
-        rows = [
-            (e.key, e.model, c.text, c.finish, c.note, c.input_tokens, c.output_tokens, c.seconds, c.cost, now)
-            for e in lasting
-            if (c := e.completion)
-        ]
         with self._lock:
-            requests, self._requests = self._requests, Counter()
-            used, self._used = self._used, []
-            with self.transaction() as db:
-                db.executemany("INSERT OR IGNORE INTO completions VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
-                # Also those that another process was first with: both were paid for.
-                db.executemany(
-                    "INSERT INTO spending VALUES (?,?,?,1,?,?,?) ON CONFLICT DO UPDATE SET calls = calls + 1, "
-                    "input_tokens = input_tokens + excluded.input_tokens, "
-                    "output_tokens = output_tokens + excluded.output_tokens, cost = cost + excluded.cost",
-                    [
-                        (now[:10], e.model, e.currency, c.input_tokens, c.output_tokens, c.cost or 0.0)
-                        for e in lasting
-                        if (c := e.completion)
-                    ],
-                )
-                db.executemany(
-                    "INSERT INTO requests VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
-                    [(*name, count) for name, count in requests.items()],
-                )
-                if self.run is not None:
-                    marks = [(key, self.run.stage, self.run.number) for key in [*used, *(e.key for e in lasting)]]
-                    db.executemany("INSERT OR REPLACE INTO uses VALUES (?,?,?)", marks)
+            with self._counting:
+                requests, self._requests = self._requests, Counter()
+                used, self._used = self._used, []
+            try:
+                self._write(lasting, requests, used)
+            except BaseException:
+                with self._counting:
+                    self._requests.update(requests)
+                    self._used += used
+                raise
             for entry in lasting:
                 self._spent_here[entry.currency] += entry.completion.cost or 0.0  # type: ignore[assignment]  # floats
         return [None] * len(entries)
@@ -183,42 +132,32 @@ class Journal:
             self._writer = Batcher(self.put, most=1000)
         await self._writer(entry)
 
-    def count_request(self, variable: str, model: str, hour: int) -> None:
+    def count_request(self, variable: str, model: str, period: int) -> None:
         """Remember that a key was used; on disk with the next completion."""
-        with self._lock:
-            self._requests[variable, model, hour] += 1
+        with self._counting:
+            self._requests[variable, model, period] += 1
 
-    def requests_by_hour(self, variable: str, model: str, *, since: int) -> dict[int, int]:
-        """How often a key was used in each hour (since 1970) from `since` on, by all processes."""
-        with self._lock:
-            asked = "SELECT hour, count FROM requests WHERE variable = ? AND model = ? AND hour >= ?"
-            counts = Counter(dict(self._db.execute(asked, (variable, model, since)).fetchall()))
-            counts.update({hour: n for (v, m, hour), n in self._requests.items() if (v, m) == (variable, model)})
-            return dict(counts)
+    def requests_since(self, variable: str, model: str, *, since: int) -> dict[int, int]:
+        """How often a key was used in each period (see `keys.PERIOD_S`) from `since` on, by all processes."""
+        with self._lock:  # what is on its way to the disk is in neither place
+            asked = "SELECT period, count FROM requests WHERE variable = ? AND model = ? AND period >= ?"
+            return dict(Counter(dict(self.read(asked, (variable, model, since)))) + self._uncounted(variable, model))
 
     def means(self) -> dict[str, Means]:
         """What a completion with a text took and had in the mean, by model."""
-        with self._lock:
-            try:
-                rows = self._db.execute(
-                    "SELECT model, count(*), avg(input_tokens), avg(output_tokens), avg(seconds) FROM completions "
-                    "WHERE text IS NOT NULL GROUP BY model"
-                ).fetchall()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
-            return {model: Means(*means) for model, *means in rows}
+        rows = self.read(
+            "SELECT model, count(*), avg(input_tokens), avg(output_tokens), avg(seconds) FROM completions "
+            "WHERE text IS NOT NULL GROUP BY model"
+        )
+        return {model: Means(*means) for model, *means in rows}
 
     def spent(self) -> dict[str, float]:
         """What was paid for completions, by currency.
 
         Completions that were taken over from another journal are not among it; those that were pruned are.
         """
-        with self._lock:
-            try:
-                sums = self._db.execute("SELECT currency, total(cost) FROM spending GROUP BY currency").fetchall()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
-            return {currency: cost for currency, cost in sums if cost}
+        sums = self.read("SELECT currency, total(cost) FROM spending GROUP BY currency")
+        return {currency: cost for currency, cost in sums if cost}
 
     def spent_by_others(self, currency: str) -> float:
         """What was paid, but for what this object wrote down."""
@@ -238,20 +177,24 @@ class Journal:
         return self.run
 
     def finish(self) -> None:
-        """The run has everything that it needs; what no stage's last finished run used can be pruned."""
+        """The run has everything that it needs; what only earlier runs of its stage used can be pruned."""
         assert self.run is not None, "begin() comes first"
         self.put([])
         with self.transaction() as db:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             db.execute("UPDATE runs SET finished = ? WHERE number = ?", (now, self.run.number))
+            db.execute("DELETE FROM uses WHERE stage = ? AND run < ?", (self.run.stage, self.run.number))
 
     def mark_used(self, key: bytes) -> None:
         """Remember that a run used a completion; on disk soon, and when the run finishes at the latest."""
-        if self.run is not None:
-            with self._lock:
-                self._used.append(key)
-                if len(self._used) >= _MARKS:
-                    self.put([])
+        if self.run is None:
+            return
+        with self._counting:
+            self._used.append(key)
+            many = len(self._used) % _MARKS == 0
+        if many:
+            # Whoever marks is the models' event loop, and must not wait for the disk.
+            threading.Thread(target=self._write_counts, name="marks").start()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -266,7 +209,7 @@ class Journal:
                 yield self._db
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
-                raise self._unusable(error) from error
+                raise unusable(self.path, error) from error
             finally:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -282,11 +225,10 @@ class Journal:
                 self._db.execute("VACUUM")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.Error as error:
-                raise self._unusable(error) from error
+                raise unusable(self.path, error) from error
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._db.execute("SELECT count(*) FROM completions").fetchone()[0])
+        return int(self.read("SELECT count(*) FROM completions")[0][0])
 
     def __bool__(self) -> bool:
         return True  # an empty journal is still one: `journal or other` must not lose it
@@ -295,8 +237,7 @@ class Journal:
         """Write down what is counted, and close the file."""
         with self._lock:
             if self._requests or self._used:
-                with suppress(UserError):  # counts and marks: not worth hiding another fault for
-                    self.put([])
+                self._write_counts()
             self._reader.close()
             self._db.close()
 
@@ -311,20 +252,42 @@ class Journal:
     def __reduce__(self) -> tuple[type[Journal], tuple[Path | None]]:
         return Journal, (self.path,)
 
-    def _unusable(self, error: Exception) -> UserError:
-        if isinstance(error, OSError) or "unable to open" in str(error) or "readonly" in str(error):
-            return UserError(f"{self.path}: the journal cannot be written ({error}). Check the folder's permissions.")
-        # SQLite knows a full disk (ENOSPC); a quota or a limit on file sizes is an I/O error like any other to it.
-        if "full" in str(error) or "locked" in str(error) or "I/O error" in str(error):
-            return UserError(
-                f"{self.path}: the journal cannot be written ({error}). Is the disk full? Mend that and run again: "
-                "the run resumes where it stopped."
+    def _uncounted(self, variable: str, model: str) -> Counter[int]:
+        """Requests that are not on disk yet, by period."""
+        with self._counting:
+            return Counter({period: n for (v, m, period), n in self._requests.items() if (v, m) == (variable, model)})
+
+    def _write_counts(self) -> None:
+        with suppress(UserError):  # counts and marks: not worth hiding another fault for
+            self.put([])
+
+    def _write(
+        self, lasting: Sequence[Entry], requests: Mapping[tuple[str, str, int], int], used: Sequence[bytes]
+    ) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        rows = [
+            (e.key, e.model, c.text, c.finish, c.note, c.input_tokens, c.output_tokens, c.seconds, c.cost, now)
+            for e in lasting
+            if (c := e.completion)
+        ]
+        paid = [
+            (now[:10], e.model, e.currency, c.input_tokens, c.output_tokens, c.cost or 0.0)
+            for e in lasting
+            if (c := e.completion)
+        ]
+        with self.transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO completions VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+            # Also those that another process was first with: both were paid for.
+            db.executemany(
+                "INSERT INTO spending VALUES (?,?,?,1,?,?,?) ON CONFLICT DO UPDATE SET calls = calls + 1, "
+                "input_tokens = input_tokens + excluded.input_tokens, "
+                "output_tokens = output_tokens + excluded.output_tokens, cost = cost + excluded.cost",
+                paid,
             )
-        return UserError(
-            f"{self.path}: is not a whole journal ({error}). Move it away, and what it held is asked for again; "
-            f"or rescue it with `sqlite3 {self.path} .recover`."
-        )
-
-
-def _connected(path: Path | None) -> sqlite3.Connection:
-    return sqlite3.connect(path or ":memory:", timeout=60, check_same_thread=False, isolation_level=None)
+            db.executemany(
+                "INSERT INTO requests VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                [(*name, count) for name, count in requests.items()],
+            )
+            if self.run is not None:
+                marks = [(key, self.run.stage, self.run.number) for key in [*used, *(e.key for e in lasting)]]
+                db.executemany("INSERT OR IGNORE INTO uses VALUES (?,?,?)", marks)

@@ -24,11 +24,13 @@ IN_FLIGHT, IN_FLIGHT_PACED = 4, 64
 """Requests under way for one key: without a quota, and with one that paces them."""
 READ_EVERY_S = 1.0
 """How often the journal is asked what other processes used of a day's requests."""
+PERIOD_S = 300
+"""A day's requests are counted by periods since 1970: a request counts for at most so much longer than 24 hours."""
 LOOK_AGAIN_S = 0.25
 """How long whoever is next waits for a key before all keys are looked at anew."""
 _BYTES_PER_TOKEN = 4.0  # a first guess, which every reply corrects
-_HOUR_S = 3600
 _WINDOW_S = 60 * MARGIN
+_DAY = 24 * 3600 // PERIOD_S  # periods
 
 
 @dataclass(eq=False)
@@ -59,7 +61,7 @@ class Key:
     sent: deque[Sent] = field(default_factory=deque)  # in the last minute
     sent_tokens: float = 0.0  # their sum
     in_flight: int = 0
-    by_hour: dict[int, int] = field(default_factory=dict)  # requests of the last day, by the hour since 1970
+    by_period: dict[int, int] = field(default_factory=dict)  # requests of the last day, by period
 
     @property
     def most_in_flight(self) -> int:
@@ -69,8 +71,8 @@ class Key:
         """When the key may be used again at all: after a refusal, or a day's requests."""
         free = max(now, self.rests_until)
         if self.quota.requests_per_day and self._today() >= self.quota.requests_per_day:
-            oldest = min(self.by_hour)
-            free = max(free, now + (oldest + 25) * _HOUR_S - time.time())
+            oldest = min(self.by_period)
+            free = max(free, now + (oldest + _DAY + 1) * PERIOD_S - time.time())
         return free
 
     def ready_at(self, tokens: float, now: float) -> float:
@@ -95,8 +97,8 @@ class Key:
             self.sent.append(sent)
             self.sent_tokens += tokens
         if self.quota.requests_per_day:
-            hour = int(time.time() // _HOUR_S)
-            self.by_hour[hour] = self.by_hour.get(hour, 0) + 1
+            period = _period()
+            self.by_period[period] = self.by_period.get(period, 0) + 1
         return sent
 
     def correct(self, sent: Sent, tokens: float) -> None:
@@ -128,9 +130,9 @@ class Key:
         )
 
     def _today(self) -> int:
-        since = int(time.time() // _HOUR_S) - 24
-        self.by_hour = {hour: count for hour, count in self.by_hour.items() if hour >= since}
-        return sum(self.by_hour.values())
+        since = _period() - _DAY
+        self.by_period = {period: count for period, count in self.by_period.items() if period >= since}
+        return sum(self.by_period.values())
 
 
 class KeyPool:
@@ -143,6 +145,7 @@ class KeyPool:
         self._turn = asyncio.Lock()
         self._read_at = -math.inf
         self._tokens_per_byte = 1 / _BYTES_PER_TOKEN
+        self.worked_at = -math.inf
 
     def expected_tokens(self, size: int) -> float:
         """Tokens that a prompt of `size` bytes is expected to have, from what earlier ones had."""
@@ -178,7 +181,7 @@ class KeyPool:
             raise
         key.in_flight += 1
         if key.quota.requests_per_day:
-            self._journal.count_request(key.variable, self.model, int(time.time() // _HOUR_S))
+            self._journal.count_request(key.variable, self.model, _period())
         return key, key.send(tokens, now)
 
     def give_back(self, key: Key, sent: Sent, *, used: int | None, size: int) -> None:
@@ -198,6 +201,7 @@ class KeyPool:
 
     def worked(self, key: Key) -> None:
         key.strikes = 0
+        self.worked_at = asyncio.get_running_loop().time()
 
     def put_out(self, key: Key, reason: str) -> None:
         key.out = key.out or reason
@@ -228,10 +232,10 @@ class KeyPool:
         if now < self._read_at + READ_EVERY_S:
             return
         self._read_at = now
-        since = int(time.time() // _HOUR_S) - 24
+        since = _period() - _DAY
         for key in self.keys:
             if key.quota.requests_per_day:
-                key.by_hour = self._journal.requests_by_hour(key.variable, self.model, since=since)
+                key.by_period = self._journal.requests_since(key.variable, self.model, since=since)
 
     def _exhausted(self, seconds: float) -> UserError:
         names = ", ".join(key.variable for key in self.keys if key.out is None)
@@ -242,18 +246,23 @@ class KeyPool:
         )
 
 
+def _period() -> int:
+    return int(time.time() // PERIOD_S)
+
+
 def keys_from_environment(spec: LLMSpec, *, default: str, quotas: Mapping[str, Quota]) -> list[Key]:
-    """The keys that `api_key_env` names (`default` where it names none); unset ones are passed over.
+    """The keys that `api_key_env` names (`default` where it names none).
 
     Raises:
-        UserError: not one of them is set, or one is no key.
+        UserError: one of them is not set, or is no key.
     """
     names = list(dict.fromkeys(spec.api_key_env or [default]))
     found = {name: secret for name in names if (secret := os.environ.get(name, "").strip())}
-    if not found:
+    if missing := [name for name in names if name not in found]:
+        others = f" (there: {', '.join(found)})" if found else ""
         raise UserError(
-            f"{spec.model}: no API key in the environment (looked for {', '.join(names)}). "
-            f"Set {names[0]}, or write it into the .env beside the config."
+            f"{spec.model}: no API key in the environment (looked for {', '.join(missing)}){others}. "
+            f"Set {missing[0]}, or write it into the .env beside the config."
         )
     for name, secret in found.items():
         if not (secret.isascii() and secret.isprintable() and " " not in secret):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 import openai
 from distilabel.models.llms import OpenAILLM
+from distilabel.typing import GenerateOutput
+from openai.types.chat import ChatCompletion
 from pydantic import PrivateAttr, SecretStr
 
 from lingo_hitl.models.chat import Conversation, Sampling
@@ -21,6 +24,13 @@ DEFAULT_KEY = "OPENAI_API_KEY"
 KEYLESS = "no key"
 """Stands for the key of a server of one's own that asks for none."""
 
+CONTENT_FILTER = "content_filter"
+
+
+class _NoReplyError(Exception):
+    """What came with status 200 is no completion."""
+
+
 # The first that fits holds.
 _MEANINGS: dict[type[Exception], Reason] = {
     openai.AuthenticationError: "key",
@@ -32,11 +42,28 @@ _MEANINGS: dict[type[Exception], Reason] = {
     openai.APIStatusError: "request",
     openai.APIError: "server",
     json.JSONDecodeError: "server",
+    UnicodeDecodeError: "server",
+    _NoReplyError: "server",
 }
 _WORDS: dict[type[Exception], str] = {
     openai.APITimeoutError: "timeout",
     openai.APIConnectionError: "no connection",
+    _NoReplyError: "the reply is no completion (does a proxy answer?)",
 }
+
+
+class _Client(OpenAILLM):
+    """distilabel's client, which hands on why each reply ended and knows a reply from a web page."""
+
+    def _generations_from_openai_completion(self, completion: ChatCompletion) -> GenerateOutput:
+        try:
+            output = super()._generations_from_openai_completion(completion)
+            ended = [choice.finish_reason for choice in completion.choices]
+        except (AttributeError, TypeError) as error:
+            # The package checks no reply: a web page comes as text, and {"error": ...} with nothing in it.
+            raise _NoReplyError from error
+        output["statistics"]["finish_reasons"] = ended
+        return output
 
 
 class OpenAIModel(RemoteModel):
@@ -46,8 +73,7 @@ class OpenAIModel(RemoteModel):
     """
 
     writes_json: ClassVar[bool] = True
-    _clients: dict[str, OpenAILLM] | None = PrivateAttr(None)
-    _refuses_schemas: bool = PrivateAttr(False)
+    _clients: dict[str, _Client] | None = PrivateAttr(None)
     _unpicklable: ClassVar[tuple[str, ...]] = ("_pool", "_clients")
 
     def load(self) -> None:
@@ -58,7 +84,7 @@ class OpenAIModel(RemoteModel):
         where = {"base_url": base_url} if base_url else {}
         name = self.spec.model.partition("/")[2]
         self._clients = {
-            key.variable: OpenAILLM(
+            key.variable: _Client(
                 model=name, api_key=SecretStr(key.secret), max_retries=0, timeout=int(self.timeout_s), **where
             )
             for key in keys
@@ -81,20 +107,12 @@ class OpenAIModel(RemoteModel):
         assert self._clients is not None
         client = self._clients[key.variable]
         arguments = known_arguments(client.agenerate, sampling)
-        held: dict[str, Any] = {}
-        if sampling.schema and not self._refuses_schemas:
+        extra = arguments.pop("extra_body", {})
+        if sampling.schema:
             form = {"name": "reply", "schema": json.loads(sampling.schema), "strict": True}
-            held = {"response_format": {"type": "json_schema", "json_schema": form}}
-        extra = {**arguments.pop("extra_body", {}), **held}
-        try:
-            output = await client.agenerate(input=messages, num_generations=1, **arguments, extra_body=extra or None)
-        except openai.BadRequestError:
-            if not held:
-                raise
-            # Many servers of one's own know no schemas; the prompt asks for the form in words as well.
-            self._refuses_schemas = True
-            output = await client.agenerate(input=messages, num_generations=1, **arguments)
-        return read_output(output, sampling)
+            extra = {**extra, "response_format": {"type": "json_schema", "json_schema": form}}
+        output = await client.agenerate(input=messages, num_generations=1, **arguments, extra_body=extra or None)
+        return _read(output, sampling)
 
     def _refusal(self, error: Exception) -> Refusal | None:
         words = " ".join(str(error).split())
@@ -108,3 +126,14 @@ class OpenAIModel(RemoteModel):
 
     def _place(self) -> str:
         return f"base_url ({self.spec.base_url or 'its usual place'})"
+
+
+def _read(output: GenerateOutput, sampling: Sampling) -> Completion:
+    """The completion, and how it ended in the server's own word, where it has one."""
+    completion = read_output(output, sampling)
+    ended = (output["statistics"].get("finish_reasons") or [None])[0]
+    if ended == CONTENT_FILTER:
+        return replace(completion, text=None, finish=f"stopped: {ended}")
+    if completion.text is not None and ended in ("stop", "length"):
+        return replace(completion, finish=ended)
+    return completion

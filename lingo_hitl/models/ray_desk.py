@@ -26,7 +26,7 @@ from lingo_hitl.models.tally import Tally
 Parcel = tuple[int, str]
 """A row's place, and the row, packed."""
 Counts = dict[tuple[str, str, int], int]
-"""Requests by the key's variable, the model and the hour since 1970."""
+"""Requests by the key's variable, the model and the period; see `keys.PERIOD_S`."""
 
 
 class Desk:
@@ -140,8 +140,8 @@ class Desk:
             self._journal.mark_used(key)
         await asyncio.to_thread(self._journal.put, entries)
 
-    async def requests_by_hour(self, variable: str, model: str, since: int) -> dict[int, int]:
-        return self._journal.requests_by_hour(variable, model, since=since)
+    async def requests_since(self, variable: str, model: str, since: int) -> dict[int, int]:
+        return self._journal.requests_since(variable, model, since=since)
 
     async def spent(self) -> dict[str, float]:
         return self._journal.spent()
@@ -159,7 +159,7 @@ class DistantJournal(Journal):
         self.path = path
         self.run = None
         self._desk, self._share = desk, share
-        self._lock = threading.RLock()
+        self._lock, self._counting = threading.RLock(), threading.Lock()
         self._requests, self._spent_here = Counter(), Counter()
         self._used = []
         self._writer = None
@@ -168,18 +168,20 @@ class DistantJournal(Journal):
         return _of(self._desk.get.remote(key))
 
     def put(self, entries: Sequence[Entry]) -> list[None]:
-        with self._lock:
+        with self._counting:
             requests, self._requests = self._requests, Counter()
             used, self._used = self._used, []
+        with self._lock:
             for entry in entries:
                 self._spent_here[entry.currency] += entry.completion.cost or 0.0  # type: ignore[assignment]  # floats
         if entries or requests or used:
             _of(self._desk.keep.remote(entries, dict(requests), used))
         return [None] * len(entries)
 
-    def requests_by_hour(self, variable: str, model: str, *, since: int) -> dict[int, int]:
-        counts = _of(self._desk.requests_by_hour.remote(variable, model, since))
-        return {hour: math.ceil(count / self._share) for hour, count in counts.items()}
+    def requests_since(self, variable: str, model: str, *, since: int) -> dict[int, int]:
+        counts = _of(self._desk.requests_since.remote(variable, model, since))
+        share = Counter({period: math.ceil(count / self._share) for period, count in counts.items()})
+        return dict(share + self._uncounted(variable, model))
 
     def spent(self) -> dict[str, float]:
         return dict(_of(self._desk.spent.remote()))

@@ -41,7 +41,8 @@ class RemoteModel(ChatModel):
 
     A blocked prompt, a refusal, a reply cut at max_new_tokens and an empty reply give no text and a
     reason, which the journal keeps. A request that meets `attempts` server errors or timeouts gives no
-    text either, and is asked again by the next run.
+    text either, and is asked again by the next run. Where nobody answers, and no other request went well
+    meanwhile, the run stops.
 
     Attributes:
         timeout_s: seconds without a byte after which a request counts as lost.
@@ -56,6 +57,7 @@ class RemoteModel(ChatModel):
     patience_s: float = 900.0
 
     _pool: KeyPool | None = PrivateAttr(None)
+    _refuses_schemas: bool = PrivateAttr(False)
 
     @abstractmethod
     async def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Completion:
@@ -86,15 +88,17 @@ class RemoteModel(ChatModel):
             return await self._tried(self._pool, request, sampling, size)
 
     async def _tried(self, pool: KeyPool, request: Request, sampling: Sampling, size: int) -> Completion:
-        started, tries = time.monotonic(), 0
+        started, tries, first_sent = time.monotonic(), 0, 0.0
         limited_since: float | None = None
+        asked = replace(sampling, schema=None) if self._refuses_schemas else sampling
         while True:
             key, sent = await pool.take(pool.expected_tokens(size), limited_since)
             used: int | None = None
             usage = self.session.tally.of(self.spec.portable, key.variable)
             began = time.monotonic()
+            first_sent = first_sent or asyncio.get_running_loop().time()
             try:
-                completion = await self._call(key, request.messages, sampling)
+                completion = await self._call(key, request.messages, asked)
                 completion = self.session.budget.pay(self.spec.model, completion)
                 used = completion.input_tokens
             except Exception as error:
@@ -103,11 +107,8 @@ class RemoteModel(ChatModel):
                     raise
             else:
                 pool.worked(key)
-                usage.calls += 1
-                usage.blocked += completion.text is None
-                usage.input_tokens += completion.input_tokens
-                usage.output_tokens += completion.output_tokens
-                usage.cost += completion.cost or 0.0
+                self._refuses_schemas = self._refuses_schemas or asked != sampling
+                usage.came(completion)
                 return replace(completion, seconds=time.monotonic() - began)
             finally:
                 pool.give_back(key, sent, used=used, size=size)
@@ -119,22 +120,26 @@ class RemoteModel(ChatModel):
                 continue
             if refusal.reason == "key":
                 pool.put_out(key, f"refused ({why})")
+                self.session.tally.refuse(self.spec.portable, key.variable, why)
                 continue
             if refusal.reason == "model":
                 raise UserError(f"{self.spec.model}: not found ({why}). Check the model's name.")
+            if refusal.lasting and asked.schema:
+                # Many servers of one's own know no schemas; the prompt asks for the form in words as well.
+                asked = replace(asked, schema=None)
+                usage.retries += 1
+                continue
             tries += 1
             if refusal.reason == "request" or tries >= self.attempts:
-                if refusal.reason == "network":
+                if refusal.reason == "network" and pool.worked_at < first_sent:
                     raise UserError(
                         f"{self.spec.model}: the server cannot be reached ({why}). Check the network and "
                         f"{self._place()}, and run again: the run resumes where it stopped."
                     )
-                if refusal.lasting:
-                    usage.blocked += 1
-                    return Completion.failed(why, lasting=True, seconds=time.monotonic() - started)
-                usage.failed += 1
-                times = "" if refusal.reason == "request" else f", {tries} times"
-                return Completion.failed(f"{why}{times}", seconds=time.monotonic() - started)
+                usage.blocked += refusal.lasting
+                usage.failed += not refusal.lasting
+                why = why if refusal.reason == "request" else f"{why}, {tries} times"
+                return Completion.failed(why, lasting=refusal.lasting, seconds=time.monotonic() - started)
             usage.retries += 1
-            pause = min(_LONGEST_PAUSE_S, self.backoff_s * 2.0 ** (tries - 1))
-            await self.session.stop.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(_LONGEST_PAUSE_S, self.backoff_s * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.0)
+            await self.session.stop.sleep(pause)

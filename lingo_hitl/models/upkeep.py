@@ -6,7 +6,6 @@ and payments of whoever made it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,8 +16,9 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
 
 _COMPLETIONS = "key, model, text, finish, note, input_tokens, output_tokens, seconds, cost, at"
-_LAST_RUNS = "(SELECT max(number) FROM runs WHERE finished IS NOT NULL GROUP BY stage)"
-_USED = f"key IN (SELECT key FROM uses WHERE run IN {_LAST_RUNS})"
+_LAST_RUNS = "SELECT stage, max(number) AS last FROM runs WHERE finished IS NOT NULL GROUP BY stage"
+# What later runs, still unfinished, have used is paid for and will be wanted when they go on.
+_USED = f"key IN (SELECT key FROM uses LEFT JOIN ({_LAST_RUNS}) USING (stage) WHERE last IS NULL OR run >= last)"
 _REASONS = (
     "SELECT finish, count(*) FROM completions WHERE model = ? AND text IS NULL "
     "GROUP BY finish ORDER BY count(*) DESC LIMIT 5"
@@ -43,7 +43,7 @@ class ModelStats:
 
 @dataclass(frozen=True)
 class JournalStats:
-    """What a journal has, what was paid for it, and what the last run of each stage did not need."""
+    """What a journal has, what was paid for it, and what no stage's last finished run needed, or one since."""
 
     path: str
     bytes: int
@@ -61,15 +61,14 @@ def stats(journal: Journal) -> JournalStats:
     Raises:
         UserError: it cannot be read.
     """
-    with journal.transaction() as db:
-        found = db.execute(
-            "SELECT model, count(*), count(*) - count(text), sum(input_tokens), sum(output_tokens), sum(cost), "
-            "avg(seconds), min(at), max(at) FROM completions GROUP BY model ORDER BY count(*) DESC"
-        ).fetchall()
-        models = [replace(ModelStats(*row), reasons=dict(db.execute(_REASONS, row[:1]).fetchall())) for row in found]
-        unused = None
-        if _has_finished_runs(db):
-            unused = db.execute(f"SELECT count(*) FROM completions WHERE NOT {_USED}").fetchone()[0]
+    found = journal.read(
+        "SELECT model, count(*), count(*) - count(text), sum(input_tokens), sum(output_tokens), sum(cost), "
+        "avg(seconds), min(at), max(at) FROM completions GROUP BY model ORDER BY count(*) DESC"
+    )
+    models = [replace(ModelStats(*row), reasons=dict(journal.read(_REASONS, row[:1]))) for row in found]
+    unused = None
+    if _has_finished_runs(journal):
+        unused = journal.read(f"SELECT count(*) FROM completions WHERE NOT {_USED}")[0][0]
     return JournalStats(str(journal.path), _size(journal), models, journal.spent(), unused)
 
 
@@ -104,7 +103,7 @@ def merge(journal: Journal, other: Path) -> tuple[int, int]:
         raise UserError(f"{other} is not there. Give a file that `lingo-hitl journal export` wrote.")
     if journal.path is not None and other.samefile(journal.path):
         raise UserError(f"{other} is this journal itself. Give another one.")
-    with Journal(other) as theirs:
+    with Journal(other, read_only=True) as theirs:
         return _copied(theirs, journal, "*"), len(theirs)
 
 
@@ -113,7 +112,7 @@ class Unwanted:
     """Which completions are to go: those that meet every condition that is given.
 
     older_than: completed so long ago. models: of models with such a name (* and ? hold for anything).
-    failures: without a text. unused: not used by the last finished run of any stage.
+    failures: without a text. unused: not used by any stage's last finished run, or one since.
     """
 
     older_than: timedelta | None = None
@@ -145,13 +144,13 @@ def prune(journal: Journal, unwanted: Unwanted) -> tuple[int, int]:
             "prune: nothing says which completions are to go. Give one or more of --older-than, --model, "
             "--failures, --unused; together they must all hold."
         )
+    if unwanted.unused and not _has_finished_runs(journal):
+        raise UserError(
+            f"{journal.path}: no run has finished with it, so that nobody can tell what is unused. "
+            "Run generate or judge to its end first, or prune by --older-than, --model or --failures."
+        )
     before = _size(journal)
     with journal.transaction() as db:
-        if unwanted.unused and not _has_finished_runs(db):
-            raise UserError(
-                f"{journal.path}: no run has finished with it, so that nobody can tell what is unused. "
-                "Run generate or judge to its end first, or prune by --older-than, --model or --failures."
-            )
         removed = db.execute(f"DELETE FROM completions WHERE {' AND '.join(conditions)}", values).rowcount
         db.execute("DELETE FROM uses WHERE key NOT IN (SELECT key FROM completions)")
     journal.shrink()
@@ -172,15 +171,14 @@ def _copied(source: Journal, target: Journal, models: str) -> int:
 
 
 def _batch(source: Journal, models: str, after: bytes) -> Sequence[tuple[Any, ...]]:
-    with source.transaction() as db:
-        return db.execute(
-            f"SELECT {_COMPLETIONS} FROM completions WHERE model GLOB ? AND key > ? ORDER BY key LIMIT 1000",
-            (models, after),
-        ).fetchall()
+    return source.read(
+        f"SELECT {_COMPLETIONS} FROM completions WHERE model GLOB ? AND key > ? ORDER BY key LIMIT 1000",
+        (models, after),
+    )
 
 
-def _has_finished_runs(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) FROM runs WHERE finished IS NOT NULL").fetchone()[0])
+def _has_finished_runs(journal: Journal) -> bool:
+    return bool(journal.read("SELECT count(*) FROM runs WHERE finished IS NOT NULL")[0][0])
 
 
 def _size(journal: Journal) -> int:

@@ -28,8 +28,17 @@ def table(*seeds):
     return to_table(seeds, CORPUS)
 
 
+class Impatient(Session):
+    """A session whose models wait no second before they ask again after a server error."""
+
+    def llm(self, spec):
+        model = super().llm(spec)
+        model.backoff_s = 0.001
+        return model
+
+
 def grown(rows, config, journal=None):
     """The stage's outcome, with its rows read back from the file."""
     with TemporaryDirectory() as folder, RowFile(Path(folder) / "rows", GENERATED) as out:
-        outcome = generate(rows, config, session=Session(journal or Journal.in_memory()), out=out)
+        outcome = generate(rows, config, session=Impatient(journal or Journal.in_memory()), out=out)
         return replace(outcome, rows=pq.read_table(outcome.rows))

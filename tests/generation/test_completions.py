@@ -82,6 +82,18 @@ def test_identical_completions_are_asked_for_again_and_then_left_out():
     assert reason == "fewer than 2 different completions (b: a near-copy of another completion)"
 
 
+def test_a_copy_s_further_samples_come_after_the_one_that_stands_there():
+    calls = []
+
+    def script(model, messages):
+        calls.append(model)
+        return "같은 글" if model == "a" else [SEED["instruction"], "같은 글", "다른 글"][calls.count("b") - 1]
+
+    with serving(script) as server:
+        (row,) = complete(server, resamples=1).rows.to_pylist()
+    assert by_model(row) == {"a": "같은 글", "b": "다른 글"} and calls.count("b") == 3
+
+
 def test_a_greedy_model_is_not_asked_the_same_again():
     with serving(lambda model, messages: "같은 글") as server:
         config = {"pool": [server.spec("a", name=n, temperature=0) for n in ("a1", "a2")]}
@@ -95,6 +107,22 @@ def test_a_failing_model_costs_its_completion_alone():
         outcome = complete(server, include_reference=True)
     assert set(by_model(outcome.rows.to_pylist()[0])) == {"a", "reference"}
     assert outcome.report["completions left out"] == 1
+
+
+def test_the_first_rewrite_stays_where_the_second_cannot_be_used():
+    def script(model, messages):
+        if model != "e":
+            return echo(model, messages)
+        return "#고친 답변#: 글" if "더 나은 글" in messages[-1]["content"] else "더 나은 글"
+
+    with serving(script) as server:
+        outcome = complete(server, evolve={"llm": server.spec("e", name="e"), "times": 2})
+        assert len(server.asked_of("e")) == 4
+    (row,) = outcome.rows.to_pylist()
+    rewrite = row["models"].index("e+evolquality")
+    assert row["completions"][rewrite] == "더 나은 글"
+    assert row["completions"][row["parents"][rewrite]] == "a on 별이란?"
+    assert outcome.report["completions left out"] == 0
 
 
 @pytest.mark.parametrize("said", ["#고친 답변#: 좋은 글", "Sure. #Rewritten Response#: good"])

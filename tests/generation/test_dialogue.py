@@ -7,7 +7,7 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.records import GENERATED, content_id, seen_texts
 from tests.generation.seeds import grown, seed, table
-from tests.providers import serving
+from tests.providers import openai_error, serving
 
 SEED = seed("별은 왜 반짝이나요?", "대기가 흔들리기 때문입니다.")
 
@@ -211,6 +211,28 @@ def test_a_rerun_asks_nothing(personas, tmp_path):
         assert len(server.asked) == asked == 6
     assert again.rows.equals(first.rows)
     assert again.report["models"]["openai/user"]["replayed"] == 3
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3, 4])
+def test_after_server_errors_the_next_run_goes_on_and_pays_for_nothing_twice(personas, tmp_path, failing):
+    said = []
+
+    def script(model, messages):
+        said.append(model)
+        return f"{model} {len(said)}" + ("?" if model == "user" else ".")
+
+    with serving(script) as server:
+        server.reply_to = lambda _: openai_error(500, "oops") if failing <= server.count < failing + 5 else None
+        first, second = [
+            talk(server, personas, turns=2, journal=Journal(tmp_path / "journal.sqlite")) for _ in range(2)
+        ]
+    assert said == ["user", "persona"] * 2
+    (row,) = second.rows.to_pylist()
+    assert len(row["messages"]) == 4
+    if failing < 3:
+        assert "turn failed" in first.dropped[0]["reason"]
+    else:
+        assert contents(first.rows.to_pylist()[0]) == contents(row)[:2]
 
 
 def test_an_unknown_persona_stops_before_any_call(personas):

@@ -78,16 +78,19 @@ def test_prompts_of_one_s_own_go_before_the_shipped_ones(project, tmp_path):
             lingo("judge", config)
 
 
-def test_a_judge_of_the_writer_s_family_is_refused_before_it_is_asked_and_warned_of_where_it_is_allowed(
+def test_a_judge_of_the_writer_s_family_is_refused_before_anybody_is_asked_and_warned_of_where_it_is_allowed(
     project, capsys
 ):
     with serving(script) as server:
         config, workdir = project(server, "writer-7b")
-        lingo("generate", config)
-        asked = len(server.asked)
         with pytest.raises(UserError, match=r"same family as openai/writer-2b.*same_family: allowed"):
-            lingo("judge", config)
-        assert len(server.asked) == asked and not (workdir / "judge").exists()
+            lingo("generate", config)
+        assert not server.asked, "nothing is paid for that would be refused later"
+        allowed, _ = project(server, "writer-7b", "same_family: allowed")
+        lingo("generate", allowed)
+        with pytest.raises(UserError, match=r"same family as openai/writer-2b.*same_family: allowed"):
+            lingo("judge", project(server, "writer-7b")[0])
+        assert not (workdir / "judge").exists()
         lingo("judge", project(server, "writer-7b", "same_family: allowed")[0])
     warning = "judge openai/writer-7b is of the same family as openai/writer-2b"
     assert f"warning: {warning}" in capsys.readouterr().out

@@ -118,8 +118,8 @@ REPLIES = [
     ("[4, 2]", [4, 2]),
     ('[{"rating": 4}]', [N, N]),
     ('{"ratings": [{"text": 1, "rationale": "a", "rating": 4}, {"text": 2, "rationale": "b", "rating": 2}]}', [4, 2]),
-    ('{"ratings": [{"text": 1, "rating": 4, "rationale": "a"}, {"text": 2, "rat', [4, N]),
-    ('{"ratings": [{"rating": 4}, {"rating": 2}, {"rat', [4, 2]),
+    ('{"ratings": [{"text": 1, "rating": 4, "rationale": "a"}, {"text": 2, "rat', [N, N]),
+    ('{"ratings": [{"rating": 4}, {"rating": 2}, {"rat', [N, N]),
     ('{"ratings": {"text1": 4, "text2": 2}}', [4, 2]),
     ('{"evaluation": {"Text 1": {"score": 4}, "Text 2": {"score": "2/5"}}}', [4, 2]),
     ('{"rating_1": 4, "rationale_1": "a", "rating_2": 3, "rationale_2": "b"}', [4, 3]),
@@ -129,6 +129,28 @@ REPLIES = [
     ('[{"index": 0, "rating": 4}, {"index": 1, "rating": 2}]', [N, N]),
     ('{"ratings": [8, 4]}', [N, N]),
     ('{"text": "Text 1", "rating": 5, "rationale": "better than {Text 2}"}\n{"text": "Text 2", "rating": 3}', [5, 3]),
+    # JSON that a rationale quotes
+    (
+        '#### Output for Text 1\nRating: 1\nRationale: It gives {"id": 2, "score": 5}.\n\n#### Output for Text 2\nRating: 2\nRationale: It gives {"id": 1, "score": 4}.',
+        [1, 2],
+    ),
+    (
+        'Text 1\nRating: 4\nRationale: it prints\n{"ratings": [1, 1]}\nText 2\nRating: 2',
+        [4, 2],
+    ),
+    ('It printed {"text": 1, "rating": 4} and {"text": 2, "rating": 2}', [N, N]),
+    ('2. {"rating": 2}\n1. {"rating": 4}', [N, N]),
+    ('평가:\n```json\n{"text_1": {"rating": 4}, "text_2": {"rating": 2}}\n```\n감사합니다.', [4, 2]),
+    # JSON that was cut off, or that is none
+    ('{"text_2": {"rating": 2}, "text_1": {"rating": 4}', [N, N]),
+    ('{\n  "text_2": {\n    "rating": 2\n  },\n  "text_1": {\n    "rating": 4\n  }\n', [N, N]),
+    ('{text_2:\n{"rating": 2},\ntext_1:\n{"rating": 4}}', [N, N]),
+    ('It says {"x": [\n{"rating": 2},\n{"rating": 4}', [N, N]),
+    ('{"text_1": {"rating": 4, "rationale": "a\nRating: 1"}, "text_2": {"rating": 2}}', [4, 2]),
+    ('{"text_1": {"rating": 4, "rationale": "a "b" c\nText 1: 1"}, "text_2": {"rating": 2}}', [N, N]),
+    # a key twice
+    ('{"text_1": {"rating": 4}, "text_1": {"rating": 1}, "text_2": {"rating": 2}}', [N, N]),
+    ('{"text_1": {"rating": 4, "Rating": 1}, "text_2": {"rating": 2}}', [N, N]),
     # what was thought before
     ("<think>Text 1: 1\nText 2: 5? No, the other way round.</think>\nText 1: 5\nText 2: 1", [5, 1]),
     ("<think>\nText 1: 4\nText 2: 3\nLet me think about that ag", [N, N]),
@@ -244,6 +266,21 @@ SINGLE = [
     ("점수: 4.5/5점", 4.5), ("점수: 네 점", 4), ("점수: 10", N), ("1-10점 기준\n점수: 4", N), ('{"score": 4.5}', 4.5), ('{"score": 10}', N),
     ("<think>점수: 1</think>\n점수: 4", 4), ("| Score | 4 |\n|---|---|\n| Reason | ok |", 4), ("죄송합니다, 점수를 매길 수 없습니다.", N),
     ("I would give 4", N), ("1~5점 중 선택", N), ("Rating: 4.5/5", 4.5), ("평점: 4, 3", N), ("Score: **3** (good)", 3),
+    # its parts are rated as well, or only they
+    ("답변 1: 5점\n답변 2: 3점", N), ("Answer 1: 5\nAnswer 2: 3\n\nScore: 4", 4), ("답변 1은 5점, 답변 2는 3점", N), ("5\n3", N),
+    ("#### 답변 1\n점수: 5\n#### 답변 2\n점수: 2\n\n종합 점수: 3", 3), ("#### 답변 1\n점수: 5\n#### 답변 2\n설명만 있다.", N),
+    ("점수: 3\n\n#### 답변 1\n점수: 5\n#### 답변 2\n점수: 2", 3), ("답변 1 점수: 5, 답변 2 점수: 3", N), ("#### Output for Text 2\nScore: 4", N),
+    ("| 답변 | 점수 |\n|---|---|\n| 1 | 5 |\n| 2 | 2 |", N), ("점수: 4\n근거: 답변 2는 3가지 오류가 있다", 4), ("Answer 1 - Score: 5\nAnswer 2 - Score: 2", N),
+    ('{"turns":[{"turn":1,"score":5},{"turn":2,"score":2}],"score":3}', 3), ('{"turn_1":5,"turn_2":2,"overall":3}', 3),
+    ('{"turn_1":5,"turn_2":2}', N), ('[{"turn":1,"score":5},{"turn":2,"score":2}]', N),
+    # JSON that a rationale quotes, JSON that is broken, a key twice
+    ('Score: 2\nRationale: the assistant only printed {"score": 5}', 2), ('The assistant only printed {"score": 5}', N),
+    ('```json\n{"score": 5}\n```\nis what it printed.\nScore: 2', 2), ('[{"score": 3,, "x": 1}, {"score": 2}]', N), ('{"score": 3', N),
+    ('{"score": 3, }', 3), ('{"score": 5 "x"}\n{"score": 2}', N), ('{"score": 5, "score": 2}', N), ('다음과 같습니다.\n\n{"score": 4.5, "rationale": "a"}', 4.5),
+    # halves in words, bounds, sums
+    ("점수: 3½", 3.5), ("점수: 3점반", 3.5), ("점수: 3점 반입니다.", 3.5), ("Score: three and a half", 3.5), ("Score: 3 and a half stars", 3.5),
+    ("점수: 4점 미만", N), ("점수: 4점 이상", N), ("점수: 3점 이하", N), ("점수: 2점 초과", N), ("Score: 5 points minus 1 = 4", N), ("Score: 4 or more", N),
+    ("점수: 3점대", N), ("점수: 5점 중 1점 감점", N), ("점수: 4 → 3", N), ("점수: 3 반", N), ("점수: 4점. 반영됨", 4), ("점수: 3½/10", N), ("점수: 3.5½", N),
 ]  # fmt: skip
 
 
@@ -439,3 +476,4 @@ def test_a_reply_of_brackets_or_of_digits_is_read_in_no_time():
     assert parse_ratings("[" * 20_000, 2)[0].rating is None
     assert parse_ratings('{"ratings": [' + "9" * 5_000 + ", 1]}", 2)[0].rating is None
     assert parse_ratings("Rating: " * 5_000, 2)[0].rating is None
+    assert parse_ratings("{a}" * 5_000, 2)[0].rating is None

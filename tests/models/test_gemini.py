@@ -61,8 +61,12 @@ def test_what_is_asked_arrives_in_gemini_s_own_form(provider):
         (200, "<html><body>please sign in</body></html>"),
         over_limit(0.05),
         gemini_error(429, "RESOURCE_EXHAUSTED", "no hint"),
+        (408, "<html><body>too slow</body></html>"),
+        (520, "<html><body>Web server is returning an unknown error</body></html>"),
+        gemini_error(529, "UNAVAILABLE", "overloaded"),
+        (200, "<html><body>로그인하십시오</body></html>".encode("euc-kr")),
     ],
-    ids=["500", "503", "502 html", "200 html", "429 with pause", "429 without"],
+    ids=["500", "503", "502 html", "200 html", "429 with pause", "429 without", "408", "520", "529", "200 EUC-KR"],
 )
 def test_a_passing_fault_is_asked_again(provider, fault):
     provider.planned.append(fault)
@@ -109,6 +113,21 @@ def test_a_refusal_has_its_reason_and_is_not_paid_for_twice(provider, reply, rea
     assert len(provider.prompts) == 2
 
 
+@pytest.mark.parametrize("code", [407, 413, 422])
+def test_a_refusal_without_a_class_of_its_own_costs_that_row_alone(provider, code):
+    provider.reply_to = lambda prompt: (code, "<html>no</html>") if prompt == "bad" else None
+    good, bad = only(gemini(), "good", "bad")
+    assert good.text == "answer to good"
+    assert bad.text is None and not bad.lasting and bad.finish.startswith(str(code))
+
+
+@pytest.mark.parametrize("reason", ["SAFETY", "A_REASON_OF_NEXT_YEAR"])
+def test_half_a_text_that_a_filter_ended_is_no_text(provider, reason):
+    provider.planned.append(gemini_text("반쪽", reason))
+    [cut] = only(gemini(), "x")
+    assert cut.text is None and cut.finish.startswith("stopped: ")
+
+
 def test_a_bad_request_costs_that_row_alone(provider):
     provider.planned.append(gemini_error(400, "INVALID_ARGUMENT", "too long"))
     [bad] = only(gemini(), "x")
@@ -132,6 +151,9 @@ def test_a_refused_key_goes_out_and_the_others_go_on(provider, refusal):
     before = provider.keys[SECRET]
     only(model, "later")
     assert provider.keys[SECRET] == before
+    report = model.session.report()["keys"]
+    assert report["GEMINI_API_KEY"]["refused"].startswith("gemini/gemini-test: 40")
+    assert "refused" not in report["GEMINI_KEY_2"] and SECRET not in str(report)
 
 
 def test_with_no_key_left_the_run_stops_naming_variables_and_no_secret(provider, tmp_path):
@@ -196,3 +218,10 @@ def test_what_can_be_no_key_is_refused_before_a_request_could_tell_it(monkeypatc
     with pytest.raises(UserError, match="PASTED holds characters that no API key has") as raised:
         Session.in_memory().llm(LLMSpec(model="gemini/g", api_key_env=["PASTED"]))
     assert secret not in str(raised.value)
+
+
+def test_a_key_that_is_not_set_is_named_though_others_are(monkeypatch):
+    monkeypatch.setenv("FIRST", "AIzaFirst")
+    monkeypatch.delenv("SECOND", raising=False)
+    with pytest.raises(UserError, match=r"looked for SECOND\) \(there: FIRST\)\. Set SECOND"):
+        Session.in_memory().llm(LLMSpec(model="gemini/g", api_key_env=["FIRST", "SECOND"]))

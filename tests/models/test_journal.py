@@ -1,5 +1,7 @@
 import pickle
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -107,3 +109,72 @@ def test_a_journal_of_another_version_is_left_alone(tmp_path):
 def test_a_folder_in_the_way_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         Journal(tmp_path)
+
+
+@pytest.mark.parametrize("version", [0, 3])
+def test_the_database_of_another_program_is_left_as_it_is(tmp_path, version):
+    path = tmp_path / "argilla.db"
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.executescript(f"CREATE TABLE records (id); PRAGMA user_version={version}")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"argilla\.db: is no journal of lingo-hitl"):
+        Journal(path)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["argilla.db"]
+
+
+def test_an_empty_file_becomes_a_journal(tmp_path):
+    (tmp_path / "j.sqlite").touch()
+    with pytest.raises(UserError, match="is no journal"):
+        Journal(tmp_path / "j.sqlite", read_only=True)
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.put([Entry(b"a", "m", Completion("x"))])
+    with Journal(tmp_path / "j.sqlite", read_only=True) as journal:
+        assert journal.get(b"a").text == "x" and len(journal) == 1
+
+
+def test_who_counts_and_marks_does_not_wait_for_the_disk(tmp_path):
+    """The loop of the models does both, and a write that is under way may take as long as it likes."""
+    with Journal(tmp_path / "j.sqlite") as journal, closing(sqlite3.connect(tmp_path / "j.sqlite")) as other:
+        journal.begin("generate")
+        other.execute("BEGIN IMMEDIATE")
+        writing = threading.Thread(target=journal.put, args=([Entry(b"k", "m", Completion("x"))],))
+        writing.start()
+
+        def count_and_mark():
+            journal.count_request("KEY", "m", 1)
+            for place in range(2500):
+                journal.mark_used(str(place).encode())
+
+        counting = threading.Thread(target=count_and_mark)
+        counting.start()
+        counting.join(20)
+        waits = counting.is_alive()
+        other.rollback()
+        writing.join()
+        counting.join()
+        assert not waits
+        journal.finish()
+        assert journal.requests_since("KEY", "m", since=0) == {1: 1}
+        assert journal.read("SELECT count(*) FROM uses") == [(2501,)]
+
+
+def test_a_write_that_failed_forgets_no_count_and_no_mark(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.begin("generate")
+        journal.count_request("KEY", "m", 1)
+        journal.mark_used(b"k")
+        journal._db.execute("PRAGMA query_only=1")
+        with pytest.raises(UserError, match="cannot be written"):
+            journal.put([])
+        journal._db.execute("PRAGMA query_only=0")
+        journal.finish()
+        assert journal.requests_since("KEY", "m", since=0) == {1: 1}
+        assert journal.read("SELECT key FROM uses") == [(b"k",)]
+
+
+def test_a_fault_while_reading_is_one_line(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.close()
+    for read in (journal.means, journal.spent, journal.__len__, lambda: journal.requests_since("KEY", "m", since=0)):
+        with pytest.raises(UserError, match=r"j\.sqlite"):
+            read()

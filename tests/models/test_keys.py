@@ -11,7 +11,7 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.llm_config import Quota
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.journal import Entry, Journal
-from lingo_hitl.models.keys import Key, KeyPool
+from lingo_hitl.models.keys import PERIOD_S, Key, KeyPool
 from lingo_hitl.models.session import Session
 from lingo_hitl.models.stop import Stop
 from tests.models.virtual_time import run
@@ -216,7 +216,7 @@ def test_a_key_that_is_named_among_others_too_has_one_quota_for_a_model():
 def test_a_day_s_requests_are_counted_across_processes(tmp_path):
     quota = Quota(requests_per_day=5)
     path = tmp_path / "j.sqlite"
-    hour = int(time.time() // 3600)
+    period = int(time.time() // PERIOD_S)
     with Journal(path) as mine, Journal(path) as theirs:  # as two processes have it
 
         async def scene():
@@ -235,5 +235,5 @@ def test_a_day_s_requests_are_counted_across_processes(tmp_path):
 
         run(scene())
     with Journal(path) as later:
-        hours = later.requests_by_hour("A", "m", since=hour)
-    assert sum(hours.values()) == 5
+        counts = later.requests_since("A", "m", since=period - 1)
+    assert sum(counts.values()) == 5

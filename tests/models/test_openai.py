@@ -3,13 +3,14 @@
 import pytest
 
 from lingo_hitl.errors import UserError
-from lingo_hitl.llm_config import LLMSpec
+from lingo_hitl.llm_config import LLMSpec, Quota
 from lingo_hitl.models.journal import Journal
 from lingo_hitl.models.loop import submit
 from lingo_hitl.models.session import Session
-from tests.providers import Provider, openai_text
+from tests.providers import RESET, Provider, openai_error, openai_text
 
 SECRET = "sk-verysecret"
+RATING = {"type": "object", "properties": {"rating": {"type": "integer"}}, "required": ["rating"]}
 
 
 def openai(provider: Provider, journal=None, **spec):
@@ -77,6 +78,23 @@ def test_a_server_that_is_not_there_stops_the_run():
         only(model, "a")
 
 
+def test_a_connection_that_breaks_for_one_row_costs_that_row_alone(provider):
+    provider.reply_to = lambda prompt: RESET if prompt == "bad" else None
+    model = openai(provider)
+    model.backoff_s = 0.3  # the good one is answered before the bad one is given up
+    bad, good = only(model, "bad", "good")
+    assert good.text == "answer to good"
+    assert bad.text is None and not bad.lasting and bad.finish == "no connection, 3 times"
+
+
+def test_a_network_that_goes_away_stops_the_run(provider):
+    model = openai(provider)
+    only(model, "before")
+    provider.reply_to = lambda prompt: RESET
+    with pytest.raises(UserError, match="cannot be reached"):
+        only(model, "a", "b")
+
+
 def test_a_second_key_takes_over_where_the_first_is_refused_and_a_limit_is_waited_for(provider, monkeypatch):
     monkeypatch.setenv("OLD", "sk-old")
     monkeypatch.setenv("NEW", SECRET)
@@ -89,12 +107,59 @@ def test_a_second_key_takes_over_where_the_first_is_refused_and_a_limit_is_waite
 
 
 def test_a_server_that_knows_no_schemas_is_asked_without(provider):
-    schema = {"type": "object", "properties": {"rating": {"type": "integer"}}, "required": ["rating"]}
     provider.planned.append((400, {"error": {"message": "response_format is not supported"}}))
     model = openai(provider)
-    said = submit(model.acomplete([{"role": "user", "content": "a"}], schema=schema)).result()
+    said = submit(model.acomplete([{"role": "user", "content": "a"}], schema=RATING)).result()
     assert said.text == "answer to a"
     assert ["response_format" in body for body in provider.bodies] == [True, False]
+
+
+def test_a_request_that_is_bad_for_another_reason_leaves_the_others_their_schema(provider):
+    provider.reply_to = lambda prompt: openai_error(400, "too long") if prompt == "long" else None
+    model = openai(provider)
+    long = submit(model.acomplete([{"role": "user", "content": "long"}], schema=RATING)).result()
+    assert long.text is None and "too long" in long.finish
+    submit(model.acomplete([{"role": "user", "content": "a"}], schema=RATING)).result()
+    assert ["response_format" in body for body in provider.bodies] == [True, False, True]
+
+
+def test_being_asked_without_a_schema_counts_as_a_request_of_its_key(provider, monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    provider.planned.append(openai_error(400, "response_format is not supported"))
+    spec = LLMSpec(model="openai/tiny", base_url=f"{provider.url}/v1", api_key_env=["MY_KEY"])
+    model = Session(Journal.in_memory(), quotas={"MY_KEY": Quota(requests_per_day=1)}).llm(spec)
+    with pytest.raises(UserError, match="over the limit of every API key"):
+        submit(model.acomplete([{"role": "user", "content": "a"}], schema=RATING)).result()
+    assert len(provider.prompts) == 1
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        (200, "<html><body>please sign in</body></html>"),
+        (200, "<html><body>로그인하십시오</body></html>".encode("euc-kr")),
+        (200, {"error": {"message": "overloaded"}}),
+        (200, {"choices": [{"index": 0}]}),
+        (200, []),
+    ],
+    ids=["html", "EUC-KR", "error", "no message", "list"],
+)
+def test_what_is_no_completion_is_asked_again(provider, page):
+    provider.planned.append(page)
+    assert only(openai(provider), "a")[0].text == "answer to a"
+    assert len(provider.prompts) == 2
+
+
+def test_half_a_text_that_a_filter_ended_is_no_text(provider):
+    provider.planned.append(openai_text("half a te", "content_filter"))
+    [cut] = only(openai(provider), "a")
+    assert (cut.text, cut.finish) == (None, "stopped: content_filter")
+
+
+def test_a_text_is_cut_where_the_server_says_so(provider):
+    provider.planned.extend([openai_text("half", "length", tokens_out=2), openai_text("whole", tokens_out=50)])
+    [cut], [whole] = only(openai(provider), "a"), only(openai(provider, max_new_tokens=50), "b")
+    assert (cut.text, cut.finish, whole.text, whole.finish) == ("half", "length", "whole", "stop")
 
 
 def test_openai_itself_needs_a_key(monkeypatch):

@@ -71,6 +71,9 @@ def test_what_cannot_be_merged_is_one_line_and_changes_nothing(journal, tmp_path
         newer._db.execute("PRAGMA user_version=99")
     with pytest.raises(UserError, match="another lingo-hitl"):
         merge(journal, tmp_path / "new.sqlite")
+    sqlite3.connect(tmp_path / "other.sqlite").executescript("CREATE TABLE labels (id); PRAGMA user_version=3")
+    with pytest.raises(UserError, match=r"other\.sqlite: is no journal of lingo-hitl"):
+        merge(journal, tmp_path / "other.sqlite")
     with pytest.raises(UserError, match="is there already"):
         export(journal, journal.path)
     assert len(journal) == 3
@@ -119,7 +122,7 @@ def run_stage(path, stage, url, prompts, *, finishes=True, offline=False):
         return texts
 
 
-def test_unused_is_what_the_last_finished_run_of_no_stage_used(tmp_path):
+def test_unused_is_what_no_stage_s_last_finished_run_used_and_none_since(tmp_path):
     path = tmp_path / "j.sqlite"
     with running() as provider:
         provider.reply_to = lambda prompt: None
@@ -128,11 +131,47 @@ def test_unused_is_what_the_last_finished_run_of_no_stage_used(tmp_path):
         run_stage(path, "generate", provider.url, ["both", "new"])
         run_stage(path, "generate", provider.url, ["interrupted"], finishes=False)
         with Journal(path) as journal:
-            assert stats(journal).unused == 2
-            assert prune(journal, Unwanted(unused=True))[0] == 2
+            assert stats(journal).unused == 1
+            assert prune(journal, Unwanted(unused=True))[0] == 1
         asked = len(provider.prompts)
-        run_stage(path, "generate", provider.url, ["both", "new"], offline=True)
+        run_stage(path, "generate", provider.url, ["both", "new", "interrupted"], offline=True)
         run_stage(path, "judge", provider.url, ["rate"], offline=True)
         assert len(provider.prompts) == asked
         with pytest.raises(UserError, match=r"lacks a completion that this run needs.*--offline"):
             run_stage(path, "generate", provider.url, ["old"], offline=True)
+
+
+def test_a_run_that_was_interrupted_takes_nothing_from_the_one_that_finished(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with running() as provider:
+        provider.reply_to = lambda prompt: None
+        run_stage(path, "generate", provider.url, ["old"])
+        run_stage(path, "generate", provider.url, ["a", "b"])
+        run_stage(path, "generate", provider.url, ["a", "c"], finishes=False)
+        run_stage(path, "judge", provider.url, ["rated"], finishes=False)
+        with Journal(path) as journal:
+            assert prune(journal, Unwanted(unused=True))[0] == 1
+        asked = len(provider.prompts)
+        run_stage(path, "generate", provider.url, ["a", "b", "c", "rated"], offline=True)
+        assert len(provider.prompts) == asked
+
+
+def as_bytes(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_file_that_is_only_looked_at_stays_as_it_is(tmp_path):
+    theirs = tmp_path / "theirs"
+    with Journal(theirs / "journal.sqlite") as journal:
+        journal.put([Entry(b"a", "gemini/x", SAID, "USD")])
+    before = as_bytes(theirs)
+    with Journal(theirs / "journal.sqlite", read_only=True) as journal:
+        assert stats(journal).models[0].completions == 1
+    with Journal(tmp_path / "mine.sqlite") as mine:
+        assert merge(mine, theirs / "journal.sqlite") == (1, 1)
+    assert as_bytes(theirs) == before
+
+
+def test_a_journal_is_merged_while_its_owner_works_with_it(journal, tmp_path):
+    with Journal(tmp_path / "mine.sqlite") as mine:
+        assert merge(mine, journal.path) == (3, 3)

@@ -9,6 +9,7 @@ from tests.providers.brain import speak
 from tests.providers.conditions import LASTING, PASSING, Faults, Latency, Quotas
 from tests.providers.provider import Provider, Script, running, serving
 from tests.providers.wire import (
+    RESET,
     Call,
     Messages,
     Reply,
@@ -23,6 +24,7 @@ from tests.providers.wire import (
 __all__ = [
     "LASTING",
     "PASSING",
+    "RESET",
     "Call",
     "Faults",
     "Latency",

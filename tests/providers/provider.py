@@ -217,8 +217,10 @@ def _tokens_in(call: Call) -> int:
 
 def _as_response(reply: Reply) -> Response:
     status, content = reply
-    if isinstance(content, str):
-        return Response(status, "text/html", content.encode())
+    if reply == wire.RESET:
+        return Response(200, "text/html", b"", "reset")
+    if isinstance(content, str | bytes):
+        return Response(status, "text/html", content.encode() if isinstance(content, str) else content)
     return Response(status, "application/json", json.dumps(content).encode())
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from tests.providers.http11 import Request
 
 Reply = tuple[int, Any]
-"""Status, and JSON or the text of a web page."""
+"""Status, and JSON or a web page as text or, in another encoding than UTF-8, as bytes."""
+RESET: Reply = (0, "")
+"""No reply: the connection is reset."""
 Messages = list[dict[str, str]]
 
 _ROLES = {"user": "user", "model": "assistant"}
