@@ -2,8 +2,6 @@
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,9 +15,9 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.generation.personas import load_personas
 from lingo_hitl.quality_cli import quality
 from lingo_hitl.records import GENERATED, to_table
+from tests.command_line import lingo_here
 from tests.judging.good_dialogues import ENGLISH, KOREAN
 
-ROOT = Path(__file__).resolve().parents[2]
 PERSONAS = load_personas("sample")
 ATTACK = "<b>굵게</b></script><script>window.hacked=1</script>{{ 7*7 }}"
 
@@ -132,14 +130,7 @@ def test_the_command_takes_a_project_and_a_file(tmp_path):
     project = "project: p\nworkdir: work\ncorpus: [{path: 'sample:ko'}]\njudge: {quality: {copying: 0.9}}\n"
     (tmp_path / "p.yaml").write_text(project, encoding="utf-8")
 
-    told = subprocess.run(
-        [sys.executable, "-m", "lingo_hitl.cli", "quality", "p.yaml", "--copying", "0.4", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(ROOT)},
-    )
+    told = lingo_here("quality", "p.yaml", "--copying", "0.4", "--json", folder=tmp_path)
     assert json.loads(told.stdout)["kept"] == 3, told.stderr
     assert {path.name for path in (tmp_path / "work" / "quality").iterdir()} == {KEPT, DROPPED, "report.html"}
     with pytest.raises(UserError, match="--copying: input should be less than or equal to 1"):
