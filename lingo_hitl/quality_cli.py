@@ -61,9 +61,9 @@ def quality(
     limits |= {name: limit for name, limit in given.items() if limit is not None}
     if language not in (None, "ko", "en"):
         raise UserError(f"--language: '{language}' is not known; expected ko or en.")
-    known = load_personas(file or "sample")
+    known = load_personas(file or "sample", **({"key": "--personas"} if personas else {}))
     if persona is not None:
-        choose(known, [persona], path=file or "sample")
+        choose(known, [persona], path=file or "sample", key="--persona")
     folder = expanded(out) if out else folder
     sifted = sift(
         source,

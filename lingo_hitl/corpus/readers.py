@@ -37,8 +37,8 @@ class Reading:
     total: int
 
 
-def local_path(corpus: Corpus) -> Path | None:
-    """Where the corpus lies on disk; None for a hub id.
+def local_path(corpus: Corpus, *, key: str = "corpus.path in the config") -> Path | None:
+    """Where the corpus lies on disk; None for a hub id. `key` says where it was named, in words for the error.
 
     Raises:
         UserError: nothing there, and not something that could be a hub id either.
@@ -51,17 +51,17 @@ def local_path(corpus: Corpus) -> Path | None:
     if path.exists():
         return path
     if path.is_absolute() or path.suffix.lower() in READERS or not HUB_ID.fullmatch(corpus.path):
-        raise UserError(f"{path}: no such file or folder. Check corpus.path in the config.")
+        raise UserError(f"{path}: no such file or folder. Check {key}.")
     return None
 
 
-def open_corpus(corpus: Corpus) -> Reading:
-    """Open a corpus whatever its format.
+def open_corpus(corpus: Corpus, *, key: str = "corpus.path in the config") -> Reading:
+    """Open a corpus whatever its format. `key` says where it was named, in words for the error.
 
     Raises:
         UserError: missing, of an unknown kind, or empty; later, while its rows are read: broken.
     """
-    path = local_path(corpus)
+    path = local_path(corpus, key=key)
     if path is None:
         return _hub(corpus)
     if path.is_dir():

@@ -91,9 +91,12 @@ def sift(
         language: of rows that name none; else told by their letters.
 
     Raises:
-        UserError: not to be read; no dialogue in it.
+        UserError: not to be read; no dialogue in it; one of the files that are to be written.
     """
-    reading = open_corpus(Corpus(path=str(source)))
+    for place in (out.resolve() / KEPT, out.resolve() / DROPPED):
+        if place.exists() and source.exists() and place.samefile(source):
+            raise UserError(f"{source}: would be overwritten, for the run writes {place}. Choose another --out.")
+    reading = open_corpus(Corpus(path=str(source)), key="INPUT")
     out.mkdir(parents=True, exist_ok=True)
     result = _Gathering(limits)
     parts = {name: (out / name).with_suffix(".part") for name in (KEPT, DROPPED)}

@@ -82,8 +82,11 @@ class Persona(BaseModel):
         return {text: max(asked[text], own.get(text, 0)) for text in [*asked, *own]}
 
 
-def load_personas(path: str) -> dict[str, Persona]:
+def load_personas(path: str, *, key: str = "dialogue.personas in the config") -> dict[str, Persona]:
     """The personas of a YAML file (a mapping with a list `personas`), by name; "sample": the shipped ones.
+
+    Args:
+        key: where the file was named, in words for the error.
 
     Raises:
         UserError: no such file, not YAML, no personas in it, a wrong entry, a name used twice.
@@ -92,7 +95,7 @@ def load_personas(path: str) -> dict[str, Persona]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}). Check dialogue.personas in the config.") from error
+        raise UserError(f"{file}: cannot be read ({error.strerror}). Check {key}.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
     except yaml.YAMLError as error:
@@ -111,8 +114,18 @@ def load_personas(path: str) -> dict[str, Persona]:
     return personas
 
 
-def choose(personas: Mapping[str, Persona], names: Sequence[str] | None, *, path: str) -> list[Persona]:
+def choose(
+    personas: Mapping[str, Persona],
+    names: Sequence[str] | None,
+    *,
+    path: str,
+    key: str = "dialogue.persona in the config",
+) -> list[Persona]:
     """The personas called `names`, in that order; all of them where `names` is None.
+
+    Args:
+        path: of their file, as `load_personas` takes it.
+        key: where the names were given, in words for the error.
 
     Raises:
         UserError: a name that is not defined.
@@ -122,7 +135,7 @@ def choose(personas: Mapping[str, Persona], names: Sequence[str] | None, *, path
             where = "personas.yaml" if path == "sample" else Path(path).name
             raise UserError(
                 f"persona '{name}' is not defined; personas in {where}: {', '.join(personas)}."
-                f"{nearest(name, personas)} Check dialogue.persona in the config."
+                f"{nearest(name, personas)} Check {key}."
             )
     return [personas[name] for name in names] if names else list(personas.values())
 

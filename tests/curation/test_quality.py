@@ -2,8 +2,6 @@
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,9 +15,9 @@ from lingo_hitl.errors import UserError
 from lingo_hitl.generation.personas import load_personas
 from lingo_hitl.quality_cli import quality
 from lingo_hitl.records import GENERATED, to_table
+from tests.command_line import lingo_here
 from tests.judging.good_dialogues import ENGLISH, KOREAN
 
-ROOT = Path(__file__).resolve().parents[2]
 PERSONAS = load_personas("sample")
 ATTACK = "<b>굵게</b></script><script>window.hacked=1</script>{{ 7*7 }}"
 
@@ -82,6 +80,33 @@ def test_a_file_without_dialogues_is_one_line_and_leaves_what_was_there(tmp_path
     assert (tmp_path / KEPT).read_text(encoding="utf-8") == "before" and not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("name", [KEPT, DROPPED, "link.jsonl"])
+def test_what_would_be_overwritten_is_not_read(tmp_path, name):
+    rows = [bare(KOREAN[0]), spoilt("copying", KOREAN[1])]
+    before = [write(tmp_path / file, rows).read_bytes() for file in (KEPT, DROPPED)]
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / KEPT)
+    with pytest.raises(UserError, match=f"{name}: would be overwritten, .*Choose another --out"):
+        sift(tmp_path / name, tmp_path / "x" / "..", QualityConfig(), personas={})
+    assert [(tmp_path / file).read_bytes() for file in (KEPT, DROPPED)] == before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"source": Path("none.jsonl")}, "none.jsonl: no such file or folder. Check INPUT"),
+        ({"persona": "orbitt"}, "persona 'orbitt' is not defined; .*Did you mean 'orbit'. Check --persona"),
+        ({"personas": "none.yaml"}, "none.yaml: cannot be read .*Check --personas"),
+    ],
+    ids=["file", "persona", "personas"],
+)
+def test_a_mistake_on_the_command_line_is_called_by_its_option(tmp_path, options, says):
+    source = write(tmp_path / "day.jsonl", [bare(KOREAN[0])])
+    with pytest.raises(UserError, match=says) as told:
+        quality(**{"source": source, "out": tmp_path / "o", **options})
+    assert "config" not in str(told.value)
+    assert not (tmp_path / "o").exists()
+
+
 def test_the_page_shows_every_text_to_the_letter(tmp_path):
     messages = [
         {"role": "user", "content": "왜?"},
@@ -105,14 +130,7 @@ def test_the_command_takes_a_project_and_a_file(tmp_path):
     project = "project: p\nworkdir: work\ncorpus: [{path: 'sample:ko'}]\njudge: {quality: {copying: 0.9}}\n"
     (tmp_path / "p.yaml").write_text(project, encoding="utf-8")
 
-    told = subprocess.run(
-        [sys.executable, "-m", "lingo_hitl.cli", "quality", "p.yaml", "--copying", "0.4", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(ROOT)},
-    )
+    told = lingo_here("quality", "p.yaml", "--copying", "0.4", "--json", folder=tmp_path)
     assert json.loads(told.stdout)["kept"] == 3, told.stderr
     assert {path.name for path in (tmp_path / "work" / "quality").iterdir()} == {KEPT, DROPPED, "report.html"}
     with pytest.raises(UserError, match="--copying: input should be less than or equal to 1"):

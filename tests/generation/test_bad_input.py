@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,15 +60,19 @@ def generate(folder: Path, provider: Provider) -> subprocess.CompletedProcess[st
     return lingo_here("generate", "p.yaml", folder=folder, **environment(provider))
 
 
-def generate_in_a_process(
-    folder: Path, provider: Provider, *, largest_file: int | None = None
-) -> subprocess.CompletedProcess[str]:
-    """The same in a process that obeys the folders' permissions even as root, and may write files of that size."""
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk of which so many bytes are left for each file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def limited() -> None:
-        if largest_file:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
+def generate_in_a_process(folder: Path, provider: Provider) -> subprocess.CompletedProcess[str]:
+    """The same in a process that obeys the folders' permissions even as root."""
     obedient = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     return subprocess.run(
         [*obedient, sys.executable, "-m", "lingo_hitl.cli", "generate", "p.yaml"],
@@ -76,7 +81,6 @@ def generate_in_a_process(
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=limited,
         timeout=120,
     )
 
@@ -184,7 +188,8 @@ def test_a_full_disk_stops_the_run_and_what_was_paid_for_is_not_paid_twice(tmp_p
         return gemini_text(f"{'반짝 ' * 600}{which} {'별은 왜 빛나요?' if '대화를 시작하' in prompt else '별이에요.'}")
 
     provider.reply_to = long
-    told = refused(generate_in_a_process(project(tmp_path, *seeds), provider, largest_file=120_000))
+    with files_of_at_most(120_000):
+        told = refused(generate(project(tmp_path, *seeds), provider))
     assert "journal.sqlite: the journal cannot be written" in told and "resumes" in told
     kept, paid = calls_in_journal(tmp_path), len(provider.prompts)
     assert 0 < kept <= paid

@@ -49,7 +49,7 @@ def test_lines_of_others_stay_and_files_of_others_are_not_looked_at(tmp_path):
 
 
 @given(st.lists(st.text(max_size=20), max_size=8), st.integers(min_value=0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_wherever_a_write_was_cut_off_the_next_run_makes_it_whole(texts, cut):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "240701.jsonl"
@@ -61,10 +61,15 @@ def test_wherever_a_write_was_cut_off_the_next_run_makes_it_whole(texts, cut):
 
 
 def test_two_processes_at_once_write_each_dialogue_once(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from tests.lingo_chat.test_day_files import *\n"
-        "save([line(mark + str(n)) for n in range(400) for mark in ('', sys.argv[2])], Path(sys.argv[1]))"
-    )
+    code = """
+import sys
+from datetime import date
+from pathlib import Path
+from lingo_hitl.lingo_chat.day_files import DayFile
+with DayFile(Path(sys.argv[1]), date(2024, 7, 1)) as file:
+    for text in (mark + str(n) for n in range(400) for mark in ("", sys.argv[2])):
+        file.add({"messages": [{"role": "user", "content": text}]})
+"""
     root = Path(__file__).parents[2]
     both = [subprocess.Popen([sys.executable, "-c", code, tmp_path, name], cwd=root) for name in "ab"]
     assert [process.wait(60) for process in both] == [0, 0]
