@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import warnings
 from json import JSONDecodeError
@@ -20,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from lingo_hitl.models.chat import Conversation, Sampling
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
-from lingo_hitl.models.remote import Refusal, RemoteModel
+from lingo_hitl.models.remote import Refusal, RemoteModel, url_from
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -47,9 +46,9 @@ class GeminiModel(RemoteModel):
         if self._clients is not None or self.session.offline:
             return
         keys = self.keys()
-        endpoint = self.spec.base_url or os.environ.get(ENDPOINT)
+        endpoint = self.spec.base_url or url_from(ENDPOINT)
         self._clients = {key.variable: _client(key, endpoint) for key in keys}
-        self._pool = self.session.pool(f"{self.spec.model} {endpoint or ''}".strip(), keys, patience_s=self.patience_s)
+        self._pool = self.session.pool(self.spec.model, keys, patience_s=self.patience_s, endpoint=endpoint)
 
     def keys(self) -> list[Key]:
         return keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)

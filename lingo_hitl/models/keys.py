@@ -20,8 +20,10 @@ from lingo_hitl.models.stop import Stop
 
 MARGIN = 1.01
 """Windows are taken this much longer than the quota says: the provider's clock is not ours."""
-IN_FLIGHT, IN_FLIGHT_PACED = 4, 64
-"""Requests under way for one key: without a quota, and with one that paces them."""
+IN_FLIGHT, IN_FLIGHT_PACED, IN_FLIGHT_MOST = 4, 64, 512
+"""Requests under way for one key: without a quota, and the fewest and the most with one that paces them."""
+CALL_S = 5.0
+"""How long calls may take before too few are under way to use up a quota of requests a minute."""
 READ_EVERY_S = 1.0
 """How often the journal is asked what other processes used of a day's requests."""
 LOOK_AGAIN_S = 0.25
@@ -59,11 +61,18 @@ class Key:
     sent: deque[Sent] = field(default_factory=deque)  # in the last minute
     sent_tokens: float = 0.0  # their sum
     in_flight: int = 0
+    allowed_in_flight: int | None = None  # what the config says of it
     by_hour: dict[int, int] = field(default_factory=dict)  # requests of the last day, by the hour since 1970
 
     @property
     def most_in_flight(self) -> int:
-        return IN_FLIGHT_PACED if self.quota.requests_per_minute else IN_FLIGHT
+        """How many requests may be under way at once."""
+        if self.allowed_in_flight:
+            return self.allowed_in_flight
+        if not (self.quota.requests_per_minute or self.quota.tokens_per_minute):
+            return IN_FLIGHT
+        needed = math.ceil((self.quota.requests_per_minute or 0) / 60 * CALL_S)
+        return max(IN_FLIGHT_PACED, min(IN_FLIGHT_MOST, needed))
 
     def free_at(self, now: float) -> float:
         """When the key may be used again at all: after a refusal, or a day's requests."""
@@ -136,8 +145,18 @@ class Key:
 class KeyPool:
     """The keys of one model, shared by all who ask it in this process; its clock is that of the event loop."""
 
-    def __init__(self, model: str, keys: Sequence[Key], *, patience_s: float, stop: Stop, journal: Journal) -> None:
+    def __init__(
+        self,
+        model: str,
+        keys: Sequence[Key],
+        *,
+        patience_s: float,
+        stop: Stop,
+        journal: Journal,
+        counted_as: str | None = None,  # the name under which the journal counts a day's requests, if not the model's
+    ) -> None:
         self.model, self.keys, self.patience_s = model, list(keys), patience_s
+        self._counted_as = counted_as or model
         self._stop, self._journal = stop, journal
         self._room = asyncio.Semaphore(sum(key.most_in_flight for key in keys))
         self._turn = asyncio.Lock()
@@ -179,7 +198,7 @@ class KeyPool:
             raise
         key.in_flight += 1
         if key.quota.requests_per_day:
-            self._journal.count_request(key.variable, self.model, int(time.time() // _HOUR_S))
+            self._journal.count_request(key.variable, self._counted_as, int(time.time() // _HOUR_S))
         return key, key.send(tokens, now)
 
     def give_back(self, key: Key, sent: Sent, *, used: int | None, size: int) -> None:
@@ -233,7 +252,7 @@ class KeyPool:
         since = int(time.time() // _HOUR_S) - 24
         for key in self.keys:
             if key.quota.requests_per_day:
-                key.by_hour = self._journal.requests_by_hour(key.variable, self.model, since=since)
+                key.by_hour = self._journal.requests_by_hour(key.variable, self._counted_as, since=since)
 
     def _exhausted(self, seconds: float) -> UserError:
         names = ", ".join(key.variable for key in self.keys if key.out is None)
@@ -258,7 +277,11 @@ def keys_from_environment(spec: LLMSpec, *, default: str, quotas: Mapping[str, Q
             f"Set {names[0]}, or write it into the .env beside the config."
         )
     first = {secret: name for name, secret in reversed(found.items())}  # two names for one key share its quota
-    return [Key(name, secret, quotas.get(name, Quota())) for name, secret in found.items() if first[secret] == name]
+    return [
+        Key(name, secret, quotas.get(name, Quota()), allowed_in_flight=spec.in_flight)
+        for name, secret in found.items()
+        if first[secret] == name
+    ]
 
 
 def request_size(messages: Sequence[Mapping[str, str]]) -> int:
