@@ -73,7 +73,7 @@ class GeminiModel(RemoteModel):
             return Refusal("key", words)
         if isinstance(error, refusals.NotFound):
             return Refusal("model", words)
-        # Not every number has a class of its own: 408, 413 and 422 are no ClientError.
+        # Not every number has a class of its own: 408 and 413 are no ClientError, and 529 is no ServerError.
         code = getattr(error, "code", None)
         if isinstance(error, refusals.GoogleAPICallError) and code is not None and 400 <= code < 500 and code != 408:
             return Refusal("request", words, lasting=_status(error) == "INVALID_ARGUMENT")

@@ -54,6 +54,7 @@ class Key:
     variable: str
     secret: str = field(repr=False)
     quota: Quota = field(default_factory=Quota)
+    allowed_in_flight: int | None = None  # requests under way at once, where the config says how many
     rests_until: float = 0.0  # on the pool's clock
     strikes: int = 0  # refusals for being over the limit, since the last success
     out: str | None = None  # why it is used no more
@@ -61,7 +62,6 @@ class Key:
     sent: deque[Sent] = field(default_factory=deque)  # in the last minute
     sent_tokens: float = 0.0  # their sum
     in_flight: int = 0
-    allowed_in_flight: int | None = None  # what the config says of it
     by_hour: dict[int, int] = field(default_factory=dict)  # requests of the last day, by the hour since 1970
 
     @property
@@ -153,10 +153,10 @@ class KeyPool:
         patience_s: float,
         stop: Stop,
         journal: Journal,
-        counted_as: str | None = None,  # the name under which the journal counts a day's requests, if not the model's
+        shown_as: str | None = None,  # what errors call the model; `model` where absent
     ) -> None:
         self.model, self.keys, self.patience_s = model, list(keys), patience_s
-        self._counted_as = counted_as or model
+        self._shown_as = shown_as or model
         self._stop, self._journal = stop, journal
         self._room = asyncio.Semaphore(sum(key.most_in_flight for key in keys))
         self._turn = asyncio.Lock()
@@ -198,7 +198,7 @@ class KeyPool:
             raise
         key.in_flight += 1
         if key.quota.requests_per_day:
-            self._journal.count_request(key.variable, self._counted_as, int(time.time() // _HOUR_S))
+            self._journal.count_request(key.variable, self.model, int(time.time() // _HOUR_S))
         return key, key.send(tokens, now)
 
     def give_back(self, key: Key, sent: Sent, *, used: int | None, size: int) -> None:
@@ -234,7 +234,7 @@ class KeyPool:
         if not alive:
             reasons = "; ".join(f"{key.variable}: {key.out}" for key in self.keys)
             raise UserError(
-                f"{self.model}: no API key is left ({reasons}). Set one that works and run again: "
+                f"{self._shown_as}: no API key is left ({reasons}). Set one that works and run again: "
                 "the run resumes where it stopped."
             )
         free = min(key.free_at(now) for key in alive)
@@ -252,13 +252,13 @@ class KeyPool:
         since = int(time.time() // _HOUR_S) - 24
         for key in self.keys:
             if key.quota.requests_per_day:
-                key.by_hour = self._journal.requests_by_hour(key.variable, self._counted_as, since=since)
+                key.by_hour = self._journal.requests_by_hour(key.variable, self.model, since=since)
 
     def _exhausted(self, seconds: float) -> UserError:
         names = ", ".join(key.variable for key in self.keys if key.out is None)
         wait = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.1f} h"
         return UserError(
-            f"{self.model}: over the limit of every API key ({names}), the next one is free in {wait}. "
+            f"{self._shown_as}: over the limit of every API key ({names}), the next one is free in {wait}. "
             "Run again then: the run resumes where it stopped."
         )
 

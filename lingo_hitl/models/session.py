@@ -112,7 +112,7 @@ class Session:
         name = (counted_as, tuple(key.variable for key in keys))
         if name not in self._pools:
             self._pools[name] = KeyPool(
-                model, keys, patience_s=patience_s, stop=self.stop, journal=self.journal, counted_as=counted_as
+                counted_as, keys, patience_s=patience_s, stop=self.stop, journal=self.journal, shown_as=model
             )
         return self._pools[name]
 
