@@ -24,16 +24,13 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from benchmarks.loopback import ROOT, Calls, Loopback, loopback, read_calls
+from benchmarks.sections import Line, run_sections
 
 SECTIONS = ("quotas", "overhead", "memory")
 KEYS, A_MINUTE, SCALE = 8, 60, 20.0
@@ -62,34 +59,12 @@ class Plan:
 QUICK = Plan(dialogues=800, rival_calls=150, rival_seconds=10.0, overhead_dialogues=150, memory_dialogues=(300, 3_000))
 
 
-class Line(NamedTuple):
-    """One line of the table; `target` is what the ratio has to keep to."""
-
-    what: str
-    ours: str
-    beside: str = ""
-    ratio: str = ""
-    target: str = ""
-
-
 def main(options: list[str]) -> None:
-    plan, given = _parsed(options)
-    folder = Path(tempfile.mkdtemp(prefix="lh-bench-")) if given is None else given.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    table = Table(title="Generation against a loopback Gemini")
-    for column in Line._fields:
-        table.add_column(column, justify="left" if column == "what" else "right")
-    try:
-        for section in SECTIONS:
-            if section in plan.sections:
-                for line in measure(section, plan, folder):
-                    print(*filter(None, line), sep=" · ", file=sys.stderr, flush=True)
-                    table.add_row(*line)
-                table.add_section()
-        Console(width=max(Console().width, 120)).print(table)
-    finally:
-        if given is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    plan, folder = _parsed(options)
+    sections = [section for section in SECTIONS if section in plan.sections]
+    run_sections(
+        "Generation against a loopback Gemini", sections, lambda section, folder: measure(section, plan, folder), folder
+    )
 
 
 def measure(section: str, plan: Plan, folder: Path) -> Iterator[Line]:

@@ -23,15 +23,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from benchmarks import parts, real_sizes
 from benchmarks.alone import alone
@@ -46,6 +41,7 @@ from benchmarks.made_models import (
     make_roberta,
 )
 from benchmarks.rows import thin, write_rows
+from benchmarks.sections import Line, run_sections
 
 SECTIONS = ("loops", "base", "growth", "million", "gpu")
 
@@ -68,34 +64,15 @@ class Plan:
 QUICK = Plan(rows=1_000, part=50, clusters=20, base_rows=200, base_part=5, growth=(500, 2_000))
 
 
-class Line(NamedTuple):
-    """One line of the table; `target` is what the ratio has to keep to."""
-
-    what: str
-    ours: str
-    beside: str = ""
-    ratio: str = ""
-    target: str = ""
-
-
 def main(options: list[str]) -> None:
-    plan, given = _parsed(options)
-    folder = Path(tempfile.mkdtemp(prefix="lh-bench-")) if given is None else given.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    table = Table(title=f"KoQuality on {plan.rows:,} Korean rows, one thread, CPU seconds")
-    for column in Line._fields:
-        table.add_column(column, justify="left" if column == "what" else "right")
-    try:
-        for section in SECTIONS:
-            if section in plan.sections:
-                for line in measure(section, plan, folder):
-                    print(*filter(None, line), sep=" · ", file=sys.stderr, flush=True)
-                    table.add_row(*line)
-                table.add_section()
-        Console(width=max(Console().width, 120)).print(table)
-    finally:
-        if given is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    plan, folder = _parsed(options)
+    sections = [section for section in SECTIONS if section in plan.sections]
+    run_sections(
+        f"KoQuality on {plan.rows:,} Korean rows, one thread, CPU seconds",
+        sections,
+        lambda section, folder: measure(section, plan, folder),
+        folder,
+    )
 
 
 def measure(section: str, plan: Plan, folder: Path) -> Iterator[Line]:

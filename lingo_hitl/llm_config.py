@@ -15,14 +15,19 @@ def _variable_name(value: str) -> str:
     return value
 
 
-def _url(value: str) -> str:
-    if "@" in value.partition("://")[2].partition("/")[0]:
+def checked_url(value: str) -> str:
+    """A server's URL without a slash at its end.
+
+    Raises:
+        ValueError: it holds a name or a password.
+    """
+    if "@" in value.rpartition("://")[2].partition("/")[0]:
         raise ValueError("holds a name or a password; expected a URL without, and the key in the environment")
     return value.rstrip("/")
 
 
 VariableName = Annotated[str, AfterValidator(_variable_name)]
-Url = Annotated[str, AfterValidator(_url)]
+Url = Annotated[str, AfterValidator(checked_url)]
 
 
 DEFAULT_KEYS = {"gemini": "GEMINI_API_KEY", "openai": "OPENAI_API_KEY"}
@@ -64,6 +69,9 @@ class LLMSpec(Section):
     max_new_tokens: int = Field(256, ge=1)
     base_url: Url | None = None
     api_key_env: list[VariableName] | None = None  # names of environment variables, never a key itself
+    # Requests under way at once with each key; where absent 16 without a key, 4 with one without a quota a minute,
+    # and 64 to 512 with one. Of several specs for the same model and key the first says it.
+    in_flight: int | None = Field(None, ge=1)
     batch_size: int = Field(8, ge=1)  # local models: texts generated side by side
     device: str | None = None  # local models: "cpu", "cuda", ...; chosen where absent
     seed: int = 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import warnings
 from json import JSONDecodeError
@@ -21,7 +20,7 @@ from lingo_hitl.llm_config import DEFAULT_KEYS
 from lingo_hitl.models.chat import Conversation, Sampling
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
-from lingo_hitl.models.remote import Refusal, RemoteModel
+from lingo_hitl.models.remote import Refusal, RemoteModel, url_from
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -48,9 +47,9 @@ class GeminiModel(RemoteModel):
         if self._clients is not None or self.session.offline:
             return
         keys = self.keys()
-        endpoint = self.spec.base_url or os.environ.get(ENDPOINT)
+        endpoint = self.spec.base_url or url_from(ENDPOINT)
         self._clients = {key.variable: _client(key, endpoint) for key in keys}
-        self._pool = self.session.pool(f"{self.spec.model} {endpoint or ''}".strip(), keys, patience_s=self.patience_s)
+        self._pool = self.session.pool(self.spec.model, keys, patience_s=self.patience_s, endpoint=endpoint)
 
     def keys(self) -> list[Key]:
         return keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
@@ -75,7 +74,7 @@ class GeminiModel(RemoteModel):
             return Refusal("key", words)
         if isinstance(error, refusals.NotFound):
             return Refusal("model", words)
-        # Not every number has a class of its own: 408, 413 and 422 are no ClientError.
+        # Not every number has a class of its own: 408 and 413 are no ClientError, and 529 is no ServerError.
         code = getattr(error, "code", None)
         if isinstance(error, refusals.GoogleAPICallError) and code is not None and 400 <= code < 500 and code != 408:
             return Refusal("request", words, lasting=_status(error) == "INVALID_ARGUMENT")

@@ -20,8 +20,10 @@ from lingo_hitl.models.stop import Stop
 
 MARGIN = 1.01
 """Windows are taken this much longer than the quota says: the provider's clock is not ours."""
-IN_FLIGHT, IN_FLIGHT_PACED = 4, 64
-"""Requests under way for one key: without a quota, and with one that paces them."""
+IN_FLIGHT, IN_FLIGHT_PACED, IN_FLIGHT_MOST = 4, 64, 512
+"""Requests under way for one key: without a quota, and the fewest and the most with one that paces them."""
+CALL_S = 5.0
+"""How long calls may take before too few are under way to use up a quota of requests a minute."""
 READ_EVERY_S = 1.0
 """How often the journal is asked what other processes used of a day's requests."""
 BYTES_PER_TOKEN = 4.0
@@ -55,6 +57,7 @@ class Key:
     variable: str
     secret: str = field(repr=False)
     quota: Quota = field(default_factory=Quota)
+    allowed_in_flight: int | None = None  # requests under way at once, where the config says how many
     rests_until: float = 0.0  # on the pool's clock
     strikes: int = 0  # refusals for being over the limit, since the last success
     out: str | None = None  # why it is used no more
@@ -66,7 +69,13 @@ class Key:
 
     @property
     def most_in_flight(self) -> int:
-        return IN_FLIGHT_PACED if self.quota.requests_per_minute else IN_FLIGHT
+        """How many requests may be under way at once."""
+        if self.allowed_in_flight:
+            return self.allowed_in_flight
+        if not (self.quota.requests_per_minute or self.quota.tokens_per_minute):
+            return IN_FLIGHT
+        needed = math.ceil((self.quota.requests_per_minute or 0) / 60 * CALL_S)
+        return max(IN_FLIGHT_PACED, min(IN_FLIGHT_MOST, needed))
 
     def free_at(self, now: float) -> float:
         """When the key may be used again at all: after a refusal, or a day's requests."""
@@ -139,8 +148,18 @@ class Key:
 class KeyPool:
     """The keys of one model, shared by all who ask it in this process; its clock is that of the event loop."""
 
-    def __init__(self, model: str, keys: Sequence[Key], *, patience_s: float, stop: Stop, journal: Journal) -> None:
+    def __init__(
+        self,
+        model: str,
+        keys: Sequence[Key],
+        *,
+        patience_s: float,
+        stop: Stop,
+        journal: Journal,
+        shown_as: str | None = None,  # what errors call the model; `model` where absent
+    ) -> None:
         self.model, self.keys, self.patience_s = model, list(keys), patience_s
+        self._shown_as = shown_as or model
         self._stop, self._journal = stop, journal
         self._room = asyncio.Semaphore(sum(key.most_in_flight for key in keys))
         self._turn = asyncio.Lock()
@@ -224,7 +243,7 @@ class KeyPool:
         if not alive:
             reasons = "; ".join(f"{key.variable}: {key.out}" for key in self.keys)
             raise UserError(
-                f"{self.model}: no API key is left ({reasons}). Set one that works and run again: "
+                f"{self._shown_as}: no API key is left ({reasons}). Set one that works and run again: "
                 "the run resumes where it stopped."
             )
         free = min(key.free_at(now) for key in alive)
@@ -248,7 +267,7 @@ class KeyPool:
         names = ", ".join(key.variable for key in self.keys if key.out is None)
         wait = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.1f} h"
         return UserError(
-            f"{self.model}: over the limit of every API key ({names}), the next one is free in {wait}. "
+            f"{self._shown_as}: over the limit of every API key ({names}), the next one is free in {wait}. "
             "Run again then: the run resumes where it stopped."
         )
 
@@ -278,7 +297,11 @@ def keys_from_environment(spec: LLMSpec, *, default: str, quotas: Mapping[str, Q
                 "Copy the key anew."
             )
     first = {secret: name for name, secret in reversed(found.items())}  # two names for one key share its quota
-    return [Key(name, secret, quotas.get(name, Quota())) for name, secret in found.items() if first[secret] == name]
+    return [
+        Key(name, secret, quotas.get(name, Quota()), allowed_in_flight=spec.in_flight)
+        for name, secret in found.items()
+        if first[secret] == name
+    ]
 
 
 def request_size(messages: Sequence[Mapping[str, str]]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import replace
 from typing import ClassVar
 
@@ -18,10 +17,11 @@ from lingo_hitl.llm_config import DEFAULT_KEYS
 from lingo_hitl.models.chat import Conversation, Sampling
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, in_seconds, keys_from_environment
-from lingo_hitl.models.remote import Reason, Refusal, RemoteModel
-from lingo_hitl.models.wrapped import known_arguments, read_output
+from lingo_hitl.models.remote import Reason, Refusal, RemoteModel, url_from
+from lingo_hitl.models.wrapped import SIDE_BY_SIDE, known_arguments, read_output
 
 DEFAULT_KEY = DEFAULT_KEYS["openai"]
+ENDPOINT = "OPENAI_BASE_URL"
 KEYLESS = "no key"
 """Stands for the key of a server of one's own that asks for none."""
 
@@ -94,15 +94,15 @@ class OpenAIModel(RemoteModel):
         logging.getLogger(f"distilabel.llm.{name}").setLevel(logging.ERROR)
         for client in self._clients.values():
             client.load()
-        self._pool = self.session.pool(f"{self.spec.model} {base_url or ''}".strip(), keys, patience_s=self.patience_s)
+        self._pool = self.session.pool(self.spec.model, keys, patience_s=self.patience_s, endpoint=base_url)
 
     def keys(self) -> list[Key]:
         if self._base_url() is not None and not self.spec.api_key_env:
-            return [Key(KEYLESS, "none")]
+            return [Key(KEYLESS, "none", allowed_in_flight=self.spec.in_flight or SIDE_BY_SIDE)]
         return keys_from_environment(self.spec, default=DEFAULT_KEY, quotas=self.session.quotas)
 
     def _base_url(self) -> str | None:
-        return self.spec.base_url or os.environ.get("OPENAI_BASE_URL")
+        return self.spec.base_url or url_from(ENDPOINT)
 
     async def _call(self, key: Key, messages: Conversation, sampling: Sampling) -> Completion:
         assert self._clients is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from abc import abstractmethod
@@ -12,6 +13,7 @@ from typing import Literal
 from pydantic import PrivateAttr
 
 from lingo_hitl.errors import UserError
+from lingo_hitl.llm_config import checked_url
 from lingo_hitl.models.chat import ChatModel, Conversation, Request, Sampling
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.keys import Key, KeyPool, request_size
@@ -144,3 +146,15 @@ class RemoteModel(ChatModel):
             usage.retries += 1
             pause = min(_LONGEST_PAUSE_S, self.backoff_s * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.0)
             await self.session.stop.sleep(pause)
+
+
+def url_from(variable: str) -> str | None:
+    """The endpoint that an environment variable names; None where it names none.
+
+    Raises:
+        UserError: it is nothing that `base_url` could be.
+    """
+    try:
+        return checked_url(os.environ.get(variable, "")) or None
+    except ValueError as error:
+        raise UserError(f"{variable}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -101,15 +102,19 @@ class Session:
             self.budget.check(spec.model)
         return load_llm(spec, session=self)
 
-    def pool(self, model: str, keys: list[Key], *, patience_s: float) -> KeyPool:
-        """The pool of these keys for a model: one, however many specs name them.
+    def pool(self, model: str, keys: list[Key], *, patience_s: float, endpoint: str | None = None) -> KeyPool:
+        """The pool of these keys for a model at an endpoint: one, however many specs name them.
 
         A key that other specs for the model name among other keys has one quota for all of them.
         """
-        keys = [self._keys.setdefault((model, key.variable), key) for key in keys]
-        name = (model, tuple(key.variable for key in keys))
+        # Told apart by what cannot be read: an endpoint may hold what is nobody's business.
+        counted_as = f"{model} {hashlib.sha256(endpoint.encode()).hexdigest()[:12]}" if endpoint else model
+        keys = [self._keys.setdefault((counted_as, key.variable), key) for key in keys]
+        name = (counted_as, tuple(key.variable for key in keys))
         if name not in self._pools:
-            self._pools[name] = KeyPool(model, keys, patience_s=patience_s, stop=self.stop, journal=self.journal)
+            self._pools[name] = KeyPool(
+                counted_as, keys, patience_s=patience_s, stop=self.stop, journal=self.journal, shown_as=model
+            )
         return self._pools[name]
 
     async def once(self, key: bytes, model: ChatModel, request: Request, sampling: Sampling) -> Completion:

@@ -14,7 +14,8 @@ from lingo_hitl.models.chat import ChatModel, Request, Sampling
 from lingo_hitl.models.completion import Completion
 from lingo_hitl.models.loop import Batcher
 
-SIDE_BY_SIDE = 16  # requests under way at once
+SIDE_BY_SIDE = 16
+"""Requests under way at once for a model that has no keys, where the config does not say how many."""
 
 
 class WrappedModel(ChatModel):
@@ -35,7 +36,7 @@ class WrappedModel(ChatModel):
 
     def load(self) -> None:
         super().load()
-        self._room = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._room = asyncio.Semaphore(self.spec.in_flight or SIDE_BY_SIDE)
         self._batcher = Batcher(self._in_batch, most=self.spec.batch_size)
         self.inner.load()
 

@@ -138,9 +138,7 @@ def used_by(calls: list[Call]) -> set[str]:
     return said & {message["content"] for call in calls for message in call.messages}
 
 
-def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same_rows(
-    provider, environment, runs, tmp_path
-):
+def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same_rows(provider, runs, tmp_path):
     config, chance = project(tmp_path), random.Random(4)
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     words = ["generate", str(config), "--workdir"]
@@ -156,15 +154,7 @@ def test_a_run_killed_twenty_times_pays_for_no_call_twice_and_ends_with_the_same
         lives.append(len(provider.calls))
         kept.append(texts_in(torn / "journal.sqlite"))
     assert len(kept[-1]) > CALLS / 4 and not (torn / "generate").exists(), "the kills fell into the work"
-    last = subprocess.run(
-        [sys.executable, "-m", "lingo_hitl.cli", *words, str(torn)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert last.returncode == 0, last.stderr
+    runs.start(*words, str(torn)).finish()
     lives.append(len(provider.calls))
 
     kept.append(texts_in(torn / "journal.sqlite"))

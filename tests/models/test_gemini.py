@@ -194,6 +194,13 @@ def test_an_unknown_model_stops_the_run(provider):
         only(gemini(), "a")
 
 
+def test_a_password_in_the_endpoint_is_refused_and_not_told(monkeypatch):
+    monkeypatch.setenv("GEMINI_API_ENDPOINT", "http://me:pa55@127.0.0.1:9")
+    with pytest.raises(UserError, match="GEMINI_API_ENDPOINT: holds a name or a password") as raised:
+        gemini()
+    assert "pa55" not in str(raised.value)
+
+
 def test_a_server_that_is_not_there_stops_the_run(monkeypatch):
     monkeypatch.setenv("GEMINI_API_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"cannot be reached .*GEMINI_API_ENDPOINT"):

@@ -95,6 +95,59 @@ def test_a_network_that_goes_away_stops_the_run(provider):
         only(model, "a", "b")
 
 
+@pytest.mark.parametrize("place", ["http://me:pa55@127.0.0.1:9/v1", "me:pa55@127.0.0.1:9"])
+def test_a_password_in_the_environment_s_url_is_refused_and_not_told(monkeypatch, place):
+    monkeypatch.setenv("OPENAI_BASE_URL", place)
+    with pytest.raises(UserError, match="OPENAI_BASE_URL: holds a name or a password") as raised:
+        Session.in_memory().llm(LLMSpec(model="openai/tiny"))
+    assert "pa55" not in str(raised.value)
+
+
+def test_neither_an_error_nor_the_journal_has_the_endpoint(provider, monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    spec = LLMSpec(model="openai/tiny", base_url=f"{provider.url}/v1", api_key_env=["MY_KEY"])
+    with Journal(tmp_path / "j") as journal:
+        model = Session(journal, quotas={"MY_KEY": Quota(requests_per_day=2)}).llm(spec)
+        with pytest.raises(UserError, match=r"^openai/tiny: over the limit") as raised:
+            only(model, "a", "b", "c")
+    held = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert provider.url not in str(raised.value) and provider.url.encode() not in held
+    with Journal(tmp_path / "j") as later, pytest.raises(UserError, match="over the limit"):
+        only(Session(later, quotas={"MY_KEY": Quota(requests_per_day=2)}).llm(spec), "c")
+    assert len(provider.prompts) == 2
+
+
+def most_at_once(calls):
+    return max(sum(other.arrived <= call.arrived < other.answered for other in calls) for call in calls)
+
+
+def test_no_more_requests_are_under_way_than_the_config_says(provider):
+    provider.delay_s = 0.05
+    only(openai(provider, in_flight=2), *"abcdef")
+    assert provider.wait_until(lambda it: it.answered == 6)
+    assert 1 <= most_at_once(provider.calls) <= 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "quota", "most"),
+    [
+        ({}, {}, 16),
+        ({"in_flight": 100}, {}, 100),
+        ({"api_key_env": ["MY_KEY"]}, {}, 4),
+        ({"api_key_env": ["MY_KEY"]}, {"tokens_per_minute": 1000}, 64),
+        ({"api_key_env": ["MY_KEY"]}, {"requests_per_minute": 60}, 64),
+        ({"api_key_env": ["MY_KEY"]}, {"requests_per_minute": 3600}, 300),
+        ({"api_key_env": ["MY_KEY"]}, {"requests_per_minute": 60_000}, 512),
+        ({"api_key_env": ["MY_KEY"], "in_flight": 8}, {"requests_per_minute": 60}, 8),
+    ],
+)
+def test_so_many_requests_are_under_way_at_once(provider, monkeypatch, spec, quota, most):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    spec = LLMSpec(model="openai/tiny", base_url=f"{provider.url}/v1", **spec)
+    [key] = Session(Journal.in_memory(), quotas={"MY_KEY": Quota(**quota)}).llm(spec).keys()
+    assert key.most_in_flight == most
+
+
 def test_a_second_key_takes_over_where_the_first_is_refused_and_a_limit_is_waited_for(provider, monkeypatch):
     monkeypatch.setenv("OLD", "sk-old")
     monkeypatch.setenv("NEW", SECRET)

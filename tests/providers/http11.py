@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
+from http.client import responses
 from typing import Literal
 
 How = Literal["whole", "cut", "stalled", "reset"]
@@ -36,7 +36,7 @@ class Response:
     def bytes(self) -> bytes:
         later = "" if self.retry_after is None else f"Retry-After: {self.retry_after:.3f}\r\n"
         head = (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{later}"
+            f"HTTP/1.1 {self.status} {responses.get(self.status, '')}\r\n{later}"
             f"Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n\r\n"
         )
         return head.encode() + self.body
