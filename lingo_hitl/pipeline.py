@@ -209,6 +209,7 @@ def estimate(project: Project, stage: Literal["generate", "judge"], *, sample: i
     Raises:
         UserError: the stage before has not run; a model or persona that is not known.
     """
+    from lingo_hitl.generation.personas import load_personas
     from lingo_hitl.generation.plans import generating
     from lingo_hitl.judging.plans import rating
     from lingo_hitl.models.estimate import estimate as scaled
@@ -221,7 +222,9 @@ def estimate(project: Project, stage: Literal["generate", "judge"], *, sample: i
         plans = generating(read_rows(project.workdir, "corpus"), project.generate)
     else:
         _input(project, "generate")
-        plans = rating(read_rows(project.workdir, "generate"), project.judge)
+        dialogue = project.generate.dialogue
+        personas = load_personas(dialogue.personas) if dialogue else {}
+        plans = rating(read_rows(project.workdir, "generate"), project.judge, personas)
     with Journal(journal_path(project)) as journal:
         if sample:
             session = Session(journal, quotas=project.quotas, budget=project.budget)

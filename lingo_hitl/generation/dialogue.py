@@ -109,7 +109,8 @@ class Converse(Step):
                 talk.messages += [_message("user", row["instruction"]), _message("assistant", row["output"])]
             else:
                 await _open(talk, user, config)
-                await answer(talk, 1)
+                if not talk.ended:
+                    await answer(talk, 1)
             for turn in range(2, config.target_turns + 1):
                 if not talk.ended:
                     talk.hear("user", await ask(user, talk.view(), refuse=_refuse_question))
@@ -140,9 +141,12 @@ def cast_personas(seeds: Iterable[Row], config: DialogueConfig) -> Iterator[Row]
 
 
 async def _open(talk: Talk, user: Task, config: DialogueConfig) -> None:
-    """The seed's question in the user agent's words; as it is where that fails."""
+    """The seed's question in the user agent's words; as it is where that fails in every run."""
     reply = await ask(user, talk.view(), refuse=_refuse_opening, temperature=config.opening_temperature)
-    talk.passing |= reply.passing
+    if reply.passing:
+        # With another opening in the next run, every call after this one would be made anew.
+        talk.hear("user", reply)
+        return
     talk.messages.append(_message("user", reply.text or talk.view()["question"]))
 
 
@@ -192,7 +196,7 @@ def _refuse_turn(view: dict[str, Any], text: str) -> str | None:
 def finished(row: Row, config: DialogueConfig) -> tuple[Row | None, Row | None, int]:
     """A row of task "dialogue" or a dropped one, and whether it ended at a failed turn (0 or 1)."""
     talk: Talk = row["talk"]
-    if talk.messages[-1]["role"] == "user":  # a question that nobody answered
+    if talk.messages and talk.messages[-1]["role"] == "user":  # a question that nobody answered
         talk.messages.pop()
     grown = {
         "task": "dialogue",

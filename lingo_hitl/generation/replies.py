@@ -37,7 +37,7 @@ class Reply:
 
     text: str | None
     fault: str | None = None
-    passing: bool = False  # whether a call failed on the way that another run may have answered
+    passing: bool = False  # whether the call failed, and another run may have an answer
 
 
 def alone(kind: type[TaskType], llm: ChatModel, **options: Any) -> TaskType:
@@ -62,7 +62,8 @@ async def ask(
     """One reply; a refused one is asked for anew, with the column `attempt` at 1, 2, ...
 
     A further sample is a new text where the model samples at random; a greedy model, which would only
-    say the same again, is asked again only where it failed.
+    say the same again, is asked again only where it failed. After a failure that another run may not meet
+    nothing more is asked: the provider has tried again itself, and that run would have the first sample.
 
     Args:
         refuse: gives the reason for which a text cannot be used, or None.
@@ -79,9 +80,8 @@ async def ask(
         completion = await llm.acomplete(
             task.format_input(view), sample=first_sample + attempt, temperature=temperature
         )
-        passing = reply.passing or not completion.lasting
-        reply = replace(_reply(task, view, completion, column, refuse), passing=passing)
-        if reply.text is not None or (greedy and completion.text is not None):
+        reply = replace(_reply(task, view, completion, column, refuse), passing=not completion.lasting)
+        if reply.passing or reply.text is not None or (greedy and completion.text is not None):
             break
     return reply
 

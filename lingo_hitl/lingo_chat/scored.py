@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lingo_hitl.config import DialogueConfig, JudgeConfig
 from lingo_hitl.generation.dialogue import Talk, dialogue, finished
-from lingo_hitl.judging.judge import judging
+from lingo_hitl.judging.judge import judging, last_fault
 from lingo_hitl.models.flow import Flow, Step, Work
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import Row
@@ -37,9 +37,7 @@ class Score(Step):
                 return added
             judged = await judge(grown)
             (rating,), (rationale,) = judged["ratings"], judged["rationales"]
-            if rating is not None:
-                return {**added, "score": rating, "feedback": rationale}
-            fault = judged["judgements"][-1]["faults"][0]
-            return {**added, "feedback": fault, "passing": talk.passing or session.tally.failed > 0}
+            feedback = last_fault(judged) if rating is None else rationale
+            return {**added, "score": rating, "feedback": feedback, "passing": talk.passing or judged["passing"]}
 
         return score
