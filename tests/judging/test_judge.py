@@ -157,13 +157,9 @@ def test_a_dialogue_is_dropped_with_the_reason_that_the_whole_has_no_rating(judg
 
 
 def test_a_failure_that_passes_is_not_made_up_for_by_a_reply_that_the_next_run_would_not_ask_for(tmp_path):
-    down = openai_error(500, "broken")
-    left = [down] * 5
-
-    def script(model, messages):
-        return left.pop() if left else fair(model, messages)
-
-    with serving(script) as server:
+    left = [openai_error(500, "broken")] * 5
+    with serving(fair) as server:
+        server.reply_to = lambda prompt: left.pop() if left else None
         outcomes = [run([DIALOGUE], [server.spec("judge")], tmp_path, journal=Journal(tmp_path / "j")) for _ in "12"]
         assert len(server.asked) == 5 + 1
     (failed, nothing), (whole, rated) = outcomes
@@ -231,7 +227,7 @@ def test_a_reply_that_cannot_be_read_is_shown_to_the_judge_once_more(judged):
     assert row["ratings"] == [float(WORTH[text]) if n == kept else 1.0 for n, text in enumerate(row["completions"])]
     assert outcome.report["asked again"] == 1 and row["judgements"][0]["calls"] == 2
     assert second[:2] == first and second[2]["role"] == "assistant"
-    assert "글 2: no rating." in second[3]["content"]
+    assert "글 2: no rating; 글 3: no rating." in second[3]["content"]
 
 
 def test_each_judge_s_ratings_reasons_and_cost_are_kept(judged, tmp_path):

@@ -19,12 +19,14 @@ def test_only_a_dialogue_whose_own_score_failed_for_now_may_come_out_otherwise()
         said = "\n".join(message["content"] for message in messages)
         about = "별은" if "별은" in said else "달은"
         if model == "judge":
-            return openai_error(500, "broken") if about == "달은" else "점수: 10"
+            return "점수: 10"
         return f"{about} 왜 그런가요?" if model == "user" else f"{about} 그런 것이에요."
 
+    broken = openai_error(500, "broken")
     with serving(script) as server:
+        server.reply_to = lambda prompt: broken if "점수" in prompt and "달은" in prompt else None
         talk = DialogueConfig(
-            user=server.spec("user"), assistant=server.spec("persona"), persona="orbit", target_turns=1
+            user=server.spec("user"), assistant=server.spec("persona"), persona=["orbit"], target_turns=1
         )
         flow = scored_dialogues(talk, JudgeConfig(judges=[server.spec("judge")]))
         rows = list(run_flow(flow, SEEDS, Hasty(Journal.in_memory()), what="dialogues", total=2))
