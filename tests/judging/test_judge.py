@@ -167,11 +167,11 @@ def test_a_failure_that_passes_is_not_made_up_for_by_a_reply_that_the_next_run_w
     assert not whole.unfinished and rated["ratings"].to_pylist() == [[3.5]]
 
 
-def test_a_judge_s_own_system_prompt_stands_before_the_task_s(judged, tmp_path):
+def test_a_judge_s_own_system_prompt_stands_before_the_task_s(tmp_path):
     with serving(fair) as server:
-        run([PREFERENCE, DIALOGUE], [server.spec("judge", system_prompt="Be strict.")], tmp_path)
-        systems = sorted((m[0]["content"] for m in server.asked_of("judge")), key=len)
-    assert systems[0] == "Be strict." and systems[1].startswith("Be strict.\n\n당신은") and "글 3개" in systems[1]
+        run([PREFERENCE], [server.spec("judge", system_prompt="Be strict.")], tmp_path)
+        ((system, _),) = server.asked_of("judge")
+    assert system["content"].startswith("Be strict.\n\n당신은") and "글 3개" in system["content"]
 
 
 def test_an_estimate_asks_nothing_about_dialogues_that_the_limits_drop(tmp_path):
