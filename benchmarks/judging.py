@@ -134,6 +134,35 @@ def _thought(ratings: Ratings, chance: Random) -> tuple[str, Ratings]:
     return f"<think>\n{first}\n</think>\n\n" + "\n\n".join(_parts(ratings, chance)), ratings
 
 
+def _quoted(ratings: Ratings, chance: Random) -> tuple[str, Ratings]:
+    """Each rationale quotes JSON that names the next text."""
+    count = len(ratings)
+    parts = [
+        f"{part} It prints {json.dumps({'id': n % count + 1, 'score': chance.randint(1, 5)})}."
+        for n, part in enumerate(_parts(ratings, chance), 1)
+    ]
+    return "\n\n".join(parts), ratings
+
+
+def _cut_json(ratings: Ratings, chance: Random) -> tuple[str, Ratings]:
+    """Objects under their texts' names, in any order, without the last brace: nothing in it can be believed."""
+    said = [(f"text_{n}", {"rating": r}) for n, r in enumerate(ratings, 1)]
+    chance.shuffle(said)
+    return json.dumps(dict(said))[:-1], [None] * len(ratings)
+
+
+def _key_twice(ratings: Ratings, chance: Random) -> tuple[str, Ratings]:
+    """The first text's name stands at another rating as well."""
+    entries = [f'"text_{n}": {{"rating": {r}}}' for n, r in enumerate(ratings, 1)]
+    entries.append(f'"text_1": {{"rating": {_number(ratings[0]) % 5 + 1}}}')
+    return f"{{{', '.join(entries)}}}", [None] * len(ratings)
+
+
+def _parts_of_one(ratings: Ratings, chance: Random) -> tuple[str, Ratings]:
+    """One dialogue is to be rated; the judge rates its answers instead, and nothing as a whole."""
+    return "\n\n".join(_parts(ratings, chance, KOREAN.replace("글", "답변"))), [None]
+
+
 def _number(rating: int | None) -> int:
     return rating or 0
 
@@ -149,6 +178,11 @@ SPOILS: dict[str, Spoil] = {
     "4 in bold": _plain(ENGLISH.replace("Rating:", "**Rating:**")),
     "JSON in a fence": _json,
     "thoughts before the answer": _thought,
+    "JSON quoted in rationales": _quoted,
+    "JSON without its last brace": _cut_json,
+    "JSON with a key twice": _key_twice,
+    "only the answers of one dialogue": _parts_of_one,
+    "4점 이상": lambda ratings, chance: (_plain(KOREAN, "{}점 이상")(ratings, chance)[0], [None] * len(ratings)),
     "Korean": _plain(KOREAN),
     "Korean, 4점": _plain(KOREAN, "{}점"),
 }

@@ -230,6 +230,7 @@ def estimate(project: Project, stage: Literal["generate", "judge"], *, sample: i
         UserError: the stage before has not run; a model or persona that is not known; with a sample, that
             another run works there.
     """
+    from lingo_hitl.generation.personas import load_personas
     from lingo_hitl.generation.plans import generating
     from lingo_hitl.judging.plans import rating
     from lingo_hitl.models.estimate import estimate as scaled
@@ -241,7 +242,9 @@ def estimate(project: Project, stage: Literal["generate", "judge"], *, sample: i
         plans = generating(read_rows(project.workdir, "corpus"), project.generate)
     else:
         _input(project, "generate")
-        plans = rating(read_rows(project.workdir, "generate"), project.judge)
+        dialogue = project.generate.dialogue
+        personas = load_personas(dialogue.personas) if dialogue else {}
+        plans = rating(read_rows(project.workdir, "generate"), project.judge, personas)
     if sample:
         with locked(project.workdir), open_session(project, stage, whole=False) as session:
             for plan in plans:

@@ -68,6 +68,7 @@ JUDGEMENT = pa.struct(
         ("calls", pa.int32()),  # completions that were used, those replayed from the journal among them
         ("input_tokens", pa.int64()),
         ("output_tokens", pa.int64()),
+        ("cost", pa.float64()),  # in the currency of the price table; null where no price is known
     ]
 )
 """What one judge said about the texts of a row under one aspect, and what that cost."""

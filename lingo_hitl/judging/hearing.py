@@ -25,7 +25,8 @@ class Heard:
     Attributes:
         orders: for each time that the texts were shown: their positions, in the order in which they were.
         calls: completions that were used, those replayed from the journal among them.
-        passing: whether a call failed that another run may have answered.
+        cost: in the currency of the price table; None where no price is known.
+        passing: a call failed that another run may have answered.
     """
 
     verdicts: list[Verdict]
@@ -33,7 +34,22 @@ class Heard:
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cost: float | None = None
     passing: bool = False
+
+    @classmethod
+    def together(cls, verdicts: list[Verdict], orders: list[list[int]], parts: Sequence[Heard]) -> Heard:
+        """Verdicts that rest on several askings, with what these cost together."""
+        costs = [part.cost for part in parts if part.cost is not None]
+        return cls(
+            verdicts,
+            orders,
+            calls=sum(part.calls for part in parts),
+            input_tokens=sum(part.input_tokens for part in parts),
+            output_tokens=sum(part.output_tokens for part in parts),
+            cost=sum(costs) if costs else None,
+            passing=any(part.passing for part in parts),
+        )
 
     def as_judgement(self, judge: str, aspect: str) -> Row:
         """A value of `records.JUDGEMENT`."""
@@ -49,6 +65,7 @@ class Heard:
             "calls": self.calls,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
+            "cost": self.cost,
         }
 
 
@@ -65,7 +82,8 @@ async def hear(task: WrittenJudge, view: View) -> Heard:
     """The verdicts on a view, as it stands.
 
     A reply that does not give every rating is shown to the judge again once, with what was wrong with it;
-    ratings that the first reply gave stay.
+    ratings that the first reply gave stay. After a failure that another run may not meet nothing more is
+    asked: that run would have the first sample, and ratings of the second would not last.
 
     Raises:
         UserError: nothing can be had from the model at all.
@@ -73,20 +91,13 @@ async def hear(task: WrittenJudge, view: View) -> Heard:
     llm = cast("ChatModel", task.llm)
     view = {**view, "json": llm.writes_json}
     first = await _asked(task, view, sample=0)
-    if all(verdict.rating is not None for verdict in first.verdicts):
+    if first.passing or all(verdict.rating is not None for verdict in first.verdicts):
         return first
-    again = {**view, "reply": first.reply, "fault": faults_of(first.verdicts)}
+    again = {**view, "reply": first.reply, "fault": faults_of(first.verdicts, task.named(view["language"]))}
     # Where the model failed the question is the same, so that it must be another sample.
     second = await _asked(task, again, sample=1)
     pairs = zip(first.verdicts, second.verdicts, strict=True)
-    return Heard(
-        [new if old.rating is None else old for old, new in pairs],
-        [],
-        calls=2,
-        input_tokens=first.input_tokens + second.input_tokens,
-        output_tokens=first.output_tokens + second.output_tokens,
-        passing=first.passing or second.passing,
-    )
+    return Heard.together([new if old.rating is None else old for old, new in pairs], [], [first, second])
 
 
 async def hear_in_order(task: WrittenJudge, view: View, *, key: str, swap: bool) -> Heard:
@@ -105,14 +116,7 @@ async def hear_in_order(task: WrittenJudge, view: View, *, key: str, swap: bool)
         _both([one.verdicts[positions.index(n)] for one, positions in zip(heard, orders, strict=True)])
         for n in range(len(order))
     ]
-    return Heard(
-        verdicts,
-        orders,
-        calls=sum(one.calls for one in heard),
-        input_tokens=sum(one.input_tokens for one in heard),
-        output_tokens=sum(one.output_tokens for one in heard),
-        passing=any(one.passing for one in heard),
-    )
+    return Heard.together(verdicts, orders, heard)
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,16 @@ async def _asked(task: WrittenJudge, view: View, *, sample: int) -> _Asked:
     if verdicts is None:
         # Read as an empty reply, it has as many verdicts as there are texts.
         verdicts = [Verdict(fault=completion.finish) for _ in task.format_output("", view)["verdicts"]]
-    tokens = {"input_tokens": completion.input_tokens, "output_tokens": completion.output_tokens}
-    return _Asked(verdicts, [], calls=1, **tokens, passing=not completion.lasting, reply=completion.text)
+    return _Asked(
+        verdicts,
+        [],
+        calls=1,
+        input_tokens=completion.input_tokens,
+        output_tokens=completion.output_tokens,
+        cost=completion.cost,
+        passing=not completion.lasting,
+        reply=completion.text,
+    )
 
 
 def _both(verdicts: Sequence[Verdict]) -> Verdict:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from lingo_hitl.judging.dialogue_quality.measure import measure
 from lingo_hitl.judging.ensemble import Judgement, Opinion, combine
 from lingo_hitl.judging.hearing import Heard, hear, hear_in_order, verdicts_in
 from lingo_hitl.judging.probabilities import rate_by_probabilities
+from lingo_hitl.judging.report import Told
 from lingo_hitl.judging.written import (
     BY_TURN,
     CORRECTNESS,
@@ -79,7 +79,7 @@ def judge(
     # Without a row to rate no model is loaded.
     wanted = config if rows.num_rows else config.model_copy(update={"judges": []})
     bad: list[Row] = []
-    told = _Told()
+    told = Told()
     flow, total = judging(wanted, Measured(config.quality, personas or {})), rows.num_rows
     # Where no model is asked there is nothing to send to other processes.
     engine = config.engine if flow.models else "local"
@@ -176,7 +176,8 @@ class Judge(Step):
             task = alone(UltraFeedback, llm, aspect=aspect, prompts=config.prompts)
 
             async def rate(row: Row, view: View) -> Heard:
-                key = f"{config.seed} {row['id']} {self.spec.label} {aspect}"
+                # The name is only a label: calling a judge otherwise must not cost its ratings.
+                key = f"{config.seed} {row['id']} {self.spec.portable} {aspect}"
                 return await hear_in_order(task, view, key=key, swap=config.swap)
 
             return rate
@@ -249,55 +250,13 @@ def _unfit(row: Row) -> str | None:
     if row["excess"]:
         return str(row["excess"])
     if row["judgements"] and all(rating is None for rating in row["ratings"]):
-        return f"no judge could rate it: {row['judgements'][-1]['faults'][0]}"
+        return f"no judge could rate it: {last_fault(row)}"
     return None
 
 
-@dataclass
-class _Told:
-    """Figures of a run, counted while it goes."""
-
-    rated: int = 0
-    unrated: int = 0
-    total: float = 0.0
-    judges: dict[str, Counter[str]] = field(default_factory=dict)
-
-    def add(self, row: Row) -> None:
-        if row["excess"]:
-            return
-        for rating in row["ratings"]:
-            self.rated += rating is not None
-            self.unrated += rating is None
-            self.total += rating or 0.0
-        for one in row["judgements"]:
-            apart = [difference for difference in one["disagreements"] if difference is not None]
-            given = sum(rating is not None for rating in one["ratings"])
-            self.judges.setdefault(one["judge"], Counter()).update(
-                {
-                    "ratings": given,
-                    "without a rating": len(one["ratings"]) - given,
-                    "asked again": max(0, one["calls"] - max(1, len(one["orders"]))),
-                    "input tokens": one["input_tokens"],
-                    "output tokens": one["output_tokens"],
-                    "compared": len(apart),
-                    "apart": sum(apart),
-                }
-            )
-
-    def report(self) -> Row:
-        return {
-            "texts rated": self.rated,
-            "texts without a rating": self.unrated,
-            "mean rating": round(self.total / self.rated, 3) if self.rated else None,
-            "asked again": sum(counts["asked again"] for counts in self.judges.values()),
-            "judges": {name: _shown(counts) for name, counts in self.judges.items()},
-        }
-
-
-def _shown(counts: Counter[str]) -> Row:
-    compared, apart = counts["compared"], counts["apart"]
-    shown: Row = {name: count for name, count in counts.items() if name not in ("compared", "apart")}
-    return {**shown, "mean disagreement": round(apart / compared, 3)} if compared else shown
+def last_fault(row: Row) -> str:
+    """Why the last judge could not rate the first text of a judged row, or the dialogue as a whole."""
+    return next(str(one["faults"][0]) for one in reversed(row["judgements"]) if one["aspect"] != BY_TURN)
 
 
 def _taken(rows: pa.Table) -> Iterator[Row]:

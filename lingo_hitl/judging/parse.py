@@ -15,8 +15,9 @@ For a single text whose parts are labelled, such as the answers of a dialogue, o
 outside the parts.
 
 Whatever could put a rating on another text gives none: labels that the texts do not have, two different
-ratings under one label, JSON that is broken or has a key twice, two lists of labels that disagree, more or fewer unlabelled ratings than texts. A
-rating above 5 or on a scale of ten makes the reply's other ratings doubtful too, so that none of them counts.
+ratings under one label, JSON that is broken or has a key twice, two lists of labels that disagree, more or
+fewer unlabelled ratings than texts. A rating above 5 or on a scale of ten makes the reply's other ratings
+doubtful too, so that none of them counts.
 """
 
 from __future__ import annotations

@@ -24,7 +24,15 @@ _FENCE = re.compile(r"^\s*```\w*|```\s*$")
 _BEFORE = re.compile(r"[\s,;*`]*(?:```\s*\w*\s*)?")  # what a line with JSON may begin with
 _RATINGS = ("ratings", "scores", "평점", "점수")
 _RATING = ("rating", "score", "평점", "점수", "overall_rating", "overall-rating")
-_TOTALS = ("overall", "overall_rating", "overall-rating", "overall_score", "final_rating", "final_score", "total")
+_TOTALS: tuple[str, ...] = (
+    "overall",
+    "overall_rating",
+    "overall-rating",
+    "overall_score",
+    "final_rating",
+    "final_score",
+    "total",
+)
 _TOTALS += ("total_score", "총점", "총 점수", "종합", "종합 점수", "종합 평점", "최종 점수", "전체 점수")
 _RATIONALES = ("rationales", "reasons", "근거")
 _RATIONALE = ("rationale", "reason", "explanation", "근거", "이유")
@@ -54,9 +62,12 @@ _TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
 def read_json(reply: str, count: int) -> list[Verdict] | None:
     """One verdict for each of `count` texts; None where no JSON that speaks of ratings is the reply."""
     try:
-        values = _answers_in(_TRAILING_COMMA.sub("", reply))
+        return _from_values(_answers_in(_TRAILING_COMMA.sub("", reply)), count)
     except _Broken as fault:
         return [Verdict(fault=str(fault))] * count
+
+
+def _from_values(values: list[Any], count: int) -> list[Verdict] | None:
     content: Any = values[0] if len(values) == 1 else [value for value in values if isinstance(value, dict)]
     while isinstance(content, dict) and len(content) == 1:
         ((key, within),) = content.items()

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 
 from lingo_hitl.config import JudgeConfig
-from lingo_hitl.judging.judge import TAKEN_AT_ONCE, judging
+from lingo_hitl.judging.judge import TAKEN_AT_ONCE, Measured, judging
 from lingo_hitl.models.estimate import Plan
 from lingo_hitl.models.prices import LOCAL
 
+if TYPE_CHECKING:
+    from lingo_hitl.generation.personas import Persona
 
-def rating(rows: pa.Table, config: JudgeConfig) -> list[Plan]:
+
+def rating(rows: pa.Table, config: JudgeConfig, personas: Mapping[str, Persona] | None = None) -> list[Plan]:
     """One plan, or none where no judge writes: models on this machine whose probabilities are read cost nothing.
 
-    Rows that would be dropped for their quality before a judge sees them count as well.
+    Dialogues that the limits of the config drop are measured as in the stage, and asked about by nobody.
+
+    Args:
+        personas: as in stage `judge`.
     """
     writing = [spec for spec in config.judges if config.method == "text" or not spec.model.startswith(LOCAL)]
     if not writing:
         return []
-    flow = judging(config.model_copy(update={"judges": writing}))
+    flow = judging(config.model_copy(update={"judges": writing}), Measured(config.quality, personas or {}))
     return [
         Plan(
             "judging",

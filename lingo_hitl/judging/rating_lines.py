@@ -51,7 +51,7 @@ def section(text: str, reply: str, start: int, end: int) -> Verdict | None:
 
 
 def conflict(verdicts: Sequence[Verdict]) -> Verdict:
-    return Verdict(fault="two different ratings for one text", other_scale=any(v.other_scale for v in verdicts))
+    return Verdict(fault="two different ratings", other_scale=any(v.other_scale for v in verdicts))
 
 
 def after_key(part: str, key: re.Match[str]) -> Verdict | None:

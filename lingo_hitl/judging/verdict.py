@@ -50,10 +50,10 @@ def by_label(labelled: Sequence[tuple[int, Verdict]], count: int, *, seen: Seque
     for n in range(1, count + 1):
         mine = [verdict for label, verdict in labelled if label == n]
         if not mine:
-            verdicts.append(Verdict(fault=f"no rating for text {n}"))
+            verdicts.append(Verdict(fault="no rating"))
         elif len({verdict.rating for verdict in mine}) > 1:
             other_scale = any(verdict.other_scale for verdict in mine)
-            verdicts.append(Verdict(fault=f"two different ratings for text {n}", other_scale=other_scale))
+            verdicts.append(Verdict(fault="two different ratings", other_scale=other_scale))
         else:
             verdicts.append(next((v for v in mine if v.rationale), mine[0]))
     return verdicts

@@ -9,7 +9,7 @@ JSON Schema answers in JSON, where every rating has its text's name as its key.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from distilabel.steps.tasks.base import Task
 
@@ -18,7 +18,7 @@ from lingo_hitl.judging.parse import parse_ratings
 from lingo_hitl.judging.verdict import HIGHEST, LOWEST, Verdict
 
 if TYPE_CHECKING:
-    from lingo_hitl.models.chat import Schema
+    from lingo_hitl.models.chat import ChatModel, Schema
 
 PROMPTS = "lingo_hitl.judging.prompts"
 CORRECTNESS, BY_TURN = "correctness", "correctness-by-turn"
@@ -59,9 +59,18 @@ class UltraFeedback(Task):
             "texts": [text[:TEXT_LIMIT] for text in input["texts"]],
         }
         count = count_of(input)
-        system = {"role": "system", "content": render(PROMPTS, language, "system", folder=self.prompts, count=count)}
+        system = {"role": "system", "content": self._system(language, count)}
         question = render(PROMPTS, language, "annotate", folder=self.prompts, json=json, **about)
         return [system, {"role": "user", "content": question}, *_second_try(input, "again", self.prompts)]
+
+    def _system(self, language: str, count: int) -> str:
+        own = cast("ChatModel", self.llm).spec.system_prompt
+        shipped = render(PROMPTS, language, "system", folder=self.prompts, count=count)
+        return f"{own}\n\n{shipped}" if own else shipped
+
+    def named(self, language: str) -> str:
+        """What the prompts call a text."""
+        return "글" if language == "ko" else "Text"
 
     def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
         count = count_of(input) if input else 0
@@ -103,6 +112,10 @@ class Correctness(Task):
         """What a reply looks like in JSON."""
         return _rated("score", _SCORE)
 
+    def named(self, language: str) -> str:
+        """What the prompts call a text; there is one only."""
+        return ""
+
 
 class CorrectnessByTurn(Task):
     """Scores each answer of a dialogue 1 to 5 in halves, with the questions and answers before it in view.
@@ -134,6 +147,10 @@ class CorrectnessByTurn(Task):
     def schema(self, view: View) -> Schema:
         """What a reply looks like in JSON."""
         return _object({f"answer_{n}": _rated("score", _SCORE) for n, _ in enumerate(turns_of(view["messages"]), 1)})
+
+    def named(self, language: str) -> str:
+        """What the prompts call an answer."""
+        return "답변" if language == "ko" else "Answer"
 
 
 WrittenJudge = UltraFeedback | Correctness | CorrectnessByTurn
@@ -181,10 +198,10 @@ def _second_try(input: View, name: str, prompts: str | None, *, count: int | Non
     return [{"role": "assistant", "content": input["reply"]}, {"role": "user", "content": again}]
 
 
-def faults_of(verdicts: Sequence[Verdict]) -> str:
-    """What is wrong with a reply, in words for the judge that wrote it."""
+def faults_of(verdicts: Sequence[Verdict], name: str) -> str:
+    """What is wrong with a reply, for the judge that wrote it; `name` is what its texts were called."""
     named = [
-        f"Text {n}: {v.fault}" if len(verdicts) > 1 else str(v.fault)
+        f"{name} {n}: {v.fault}" if len(verdicts) > 1 else str(v.fault)
         for n, v in enumerate(verdicts, start=1)
         if v.rating is None
     ]

@@ -8,7 +8,7 @@ from lingo_hitl.config import DialogueConfig, JudgeConfig, QualityConfig
 from lingo_hitl.generation.dialogue import Talk, dialogue, finished
 from lingo_hitl.generation.personas import load_personas
 from lingo_hitl.judging.dialogue_quality.figures import FIGURES
-from lingo_hitl.judging.judge import Measured, judging
+from lingo_hitl.judging.judge import Measured, judging, last_fault
 from lingo_hitl.models.flow import Flow, Step, Work
 from lingo_hitl.models.session import Session
 from lingo_hitl.records import DIALOGUE_QUALITY, Row
@@ -42,7 +42,7 @@ class Score(Step):
                 return {"dialogue": None, "lost": lost, "passing": talk.passing}
             judged = await judge(grown)
             (rating,), (rationale,) = judged["ratings"], judged["rationales"]
-            feedback = rationale if rating is not None else judged["judgements"][-1]["faults"][0]
+            feedback = last_fault(judged) if rating is None else rationale
             return {
                 "dialogue": grown,
                 "lost": None,

@@ -144,6 +144,16 @@ def test_a_failed_turn_shortens_a_dialogue_and_drops_one_without_a_turn(personas
     assert outcome.report["dialogues that ended at a failed turn"] == 2
 
 
+def test_after_a_failure_that_passes_a_dialogue_waits_for_the_next_run_as_it_would_have_begun(personas, tmp_path):
+    left = [openai_error(500, "broken")] * 5
+    with serving(numbered) as server:
+        server.reply_to = lambda prompt: left.pop() if left else None
+        first, second = (talk(server, personas, journal=Journal(tmp_path / "j")) for _ in range(2))
+        assert len(server.asked) == 5 + 6
+    assert first.unfinished and first.rows.num_rows == 0 and "user's turn failed" in first.dropped[0]["reason"]
+    assert contents(second.rows.to_pylist()[0])[0] == "user 2?"
+
+
 def test_a_reply_that_only_repeats_the_question_is_asked_for_again(personas):
     calls = []
 

@@ -35,12 +35,22 @@ WORTH = {"천체": 4, "돌": 2, "불": 3, "A sun.": 5}
 """What a fair judge gives each text."""
 
 
-def run(rows, judges, folder, *, journal=None, **options):
+class Hasty(Session):
+    """A session whose models hardly pause before they try again."""
+
+    def llm(self, spec):
+        model = super().llm(spec)
+        if hasattr(model, "backoff_s"):
+            model.backoff_s = 0.001
+        return model
+
+
+def run(rows, judges, folder, *, journal=None, budget=None, **options):
     """The stage's outcome and its rows as Python values."""
     file = folder / f"{len(list(folder.iterdir()))}.parquet"
     table = to_table(rows, GENERATED)
     with RowFile(file, pa.schema([*GENERATED, *JUDGED])) as out:
-        session = Session(journal or Journal.in_memory())
+        session = Hasty(journal or Journal.in_memory(), budget=budget)
         outcome = judge(table, JudgeConfig(judges=judges, **options), session=session, out=out)
     return outcome, pq.read_table(outcome.rows)
 

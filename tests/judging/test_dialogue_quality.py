@@ -19,7 +19,7 @@ from tests.judging.good_dialogues import ENGLISH, KOREAN, dialogue
 PERSONAS = load_personas("sample")
 GOOD = {"ko": KOREAN, "en": ENGLISH}
 LIMITS = QualityConfig()
-COPIES = 6  # of each good dialogue, with the failure drawn anew
+COPIES = 3  # of each good dialogue, with the failure drawn anew
 TEXTS = st.text(st.characters() | st.sampled_from("가나다요.!?ㅋㅎㅏ😀👩‍🚀\n- \t*`\"'a1"), max_size=80)
 
 

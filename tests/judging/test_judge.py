@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from lingo_hitl.config import JudgeConfig
 from lingo_hitl.errors import UserError
 from lingo_hitl.judging.judge import Measured, judging
+from lingo_hitl.judging.plans import rating
+from lingo_hitl.llm_config import BudgetConfig
+from lingo_hitl.models.flow import run_flow
 from lingo_hitl.models.journal import Journal
-from lingo_hitl.records import GENERATED, JUDGED, identified
+from lingo_hitl.models.session import Session
+from lingo_hitl.records import GENERATED, JUDGED, identified, to_table
 from tests.judging.rows import (
     BASE,
     DIALOGUE,
@@ -26,7 +30,7 @@ from tests.judging.rows import (
     run,
     shown,
 )
-from tests.providers import running, serving
+from tests.providers import openai_error, running, serving
 
 
 @pytest.fixture
@@ -71,6 +75,14 @@ def test_the_order_depends_on_the_row_the_judge_and_the_seed_and_not_on_the_plac
         assert orders(server, *rows[::-1]) == first
         assert orders(server, *rows, seed=1) != first
         assert orders(server, *rows, judges=("other",)) != first
+
+
+def test_another_name_for_a_judge_costs_nothing(tmp_path):
+    with serving(fair) as server:
+        for name in ("one", "other"):
+            _, table = run([PREFERENCE], [server.spec("judge", name=name)], tmp_path, journal=Journal(tmp_path / "j"))
+            assert table["judge"].to_pylist() == [name]
+        assert len(server.asked) == 1
 
 
 def test_a_judge_that_leans_to_the_first_text_is_evened_out_by_the_swapped_order(judged):
@@ -121,6 +133,59 @@ def test_a_dialogue_is_rated_answer_by_answer_beside_the_whole(judged):
     assert "<질문 2> 정말?\n<답변 2> 네, 그래요." in by_turn and "확인된 사실:\n대기 때문" in by_turn
 
 
+def test_what_is_wrong_is_told_in_the_names_that_the_question_has(judged):
+    english = identified({**DIALOGUE, "language": "en"})
+
+    def script(model, messages):
+        question = messages[0]["content"]
+        return "#### Answer 1\nScore: 4" if "one by one" in question or "하나씩" in question else "Score: 4"
+
+    with serving(script) as server:
+        judged(server, DIALOGUE, english, by_turn=True)
+        told = [m[2]["content"] for m in server.asked_of("judge") if len(m) == 3]
+    assert sorted("답변 2: no rating." in text for text in told) == [False, True]
+    assert sorted("Answer 2: no rating." in text for text in told) == [False, True]
+
+
+def test_a_dialogue_is_dropped_with_the_reason_that_the_whole_has_no_rating(judged):
+    def script(model, messages):
+        return fair(model, messages) if "하나씩" in messages[0]["content"] else "글쎄요."
+
+    with serving(script) as server:
+        rows, outcome = judged(server, DIALOGUE, by_turn=True)
+    assert rows == [] and outcome.dropped[0]["reason"] == "no judge could rate it: no rating found"
+
+
+def test_a_failure_that_passes_is_not_made_up_for_by_a_reply_that_the_next_run_would_not_ask_for(tmp_path):
+    left = [openai_error(500, "broken")] * 5
+    with serving(fair) as server:
+        server.reply_to = lambda prompt: left.pop() if left else None
+        outcomes = [run([DIALOGUE], [server.spec("judge")], tmp_path, journal=Journal(tmp_path / "j")) for _ in "12"]
+        assert len(server.asked) == 5 + 1
+    (failed, nothing), (whole, rated) = outcomes
+    assert failed.unfinished and nothing.num_rows == 0 and "500" in failed.dropped[0]["reason"]
+    assert not whole.unfinished and rated["ratings"].to_pylist() == [[3.5]]
+
+
+def test_a_judge_s_own_system_prompt_stands_before_the_task_s(tmp_path):
+    with serving(fair) as server:
+        run([PREFERENCE], [server.spec("judge", system_prompt="Be strict.")], tmp_path)
+        ((system, _),) = server.asked_of("judge")
+    assert system["content"].startswith("Be strict.\n\n당신은") and "글 3개" in system["content"]
+
+
+def test_an_estimate_asks_nothing_about_dialogues_that_the_limits_drop(tmp_path):
+    said = "별은 중심에서 수소가 헬륨으로 바뀌는 핵융합 때문에 스스로 빛난답니다. 그 빛은 여러 해를 달려와요."
+    messages = [{"role": role, "content": said} for _ in range(3) for role in ("user", "assistant")]
+    copied = identified({**DIALOGUE, "messages": messages})
+    with serving(fair) as server:
+        config = JudgeConfig(judges=[server.spec("judge")], quality={"copying": 0.4})
+        (plan,) = rating(to_table([copied, DIALOGUE], GENERATED), config)
+        rows = list(run_flow(plan.flow, plan.taken([0, 1]), Session(Journal.in_memory()), what=plan.what, total=2))
+        assert len(server.asked) == 1
+    assert [row["ratings"] for row in rows] == [[None], [3.5]]
+
+
 def test_no_judge_is_paid_for_a_dialogue_that_fails_beyond_its_limit(judged):
     answer = "별은 중심에서 수소가 헬륨으로 바뀌는 핵융합 때문에 스스로 빛난답니다. 그 빛은 여러 해를 달려와요."
     messages = [
@@ -162,19 +227,28 @@ def test_a_reply_that_cannot_be_read_is_shown_to_the_judge_once_more(judged):
     assert row["ratings"] == [float(WORTH[text]) if n == kept else 1.0 for n, text in enumerate(row["completions"])]
     assert outcome.report["asked again"] == 1 and row["judgements"][0]["calls"] == 2
     assert second[:2] == first and second[2]["role"] == "assistant"
-    assert "Text 2: no rating for text 2" in second[3]["content"]
+    assert "글 2: no rating; 글 3: no rating." in second[3]["content"]
 
 
-def test_each_judge_s_ratings_reasons_and_cost_are_kept(judged):
+def test_each_judge_s_ratings_reasons_and_cost_are_kept(judged, tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("currency: USD\nas_of: 2026-01-01\nmodels: {openai/one: {input: 1000, output: 2000}}")
+    budget = BudgetConfig(prices=str(prices))
     with serving(fair) as server:
-        ((row,), outcome) = judged(server, PREFERENCE, judges=("one", "two"), aspects=["depth", "honesty"])
+        options = {"judges": ("one", "two"), "aspects": ["depth", "honesty"], "swap": True, "budget": budget}
+        ((row,), outcome) = judged(server, PREFERENCE, **options)
     said = row["judgements"]
     assert [(one["judge"], one["aspect"]) for one in said] == [
         ("one", "depth"), ("one", "honesty"), ("two", "depth"), ("two", "honesty")
     ]  # fmt: skip
     assert all(one["ratings"] == [4.0, 2.0, 3.0] and one["rationales"][1] == "까닭 2" for one in said)
     assert all(one["input_tokens"] > 0 and one["output_tokens"] > 0 for one in said)
+    assert [one["cost"] for one in said[:2]] == [
+        pytest.approx(one["input_tokens"] / 1e3 + one["output_tokens"] / 5e2) for one in said[:2]
+    ]
+    assert [one["cost"] for one in said[2:]] == [None, None]  # no price is known
     spent = outcome.report["judges"]
+    assert spent["one"]["cost"] == pytest.approx(sum(one["cost"] for one in said[:2])) and spent["two"]["cost"] is None
     models = outcome.report["models"]
     assert {name: counts["input tokens"] for name, counts in spent.items()} == {
         name: models[f"openai/{name}"]["input_tokens"] for name in ("one", "two")
