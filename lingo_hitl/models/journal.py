@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +77,7 @@ class Journal:
         self.path = path
         self.run: Run | None = None
         self._lock = threading.RLock()  # of the connections; held while a write waits for the disk
+        self._reading = threading.Lock()  # two questions at once on one connection would see the older state of both
         self._counting = threading.Lock()  # of the next two, which must wait for nothing
         self._requests: Counter[tuple[str, str, int]] = Counter()  # counted, not yet on disk
         self._used: list[bytes] = []  # replayed, not yet marked on disk
@@ -103,7 +104,7 @@ class Journal:
             UserError: the file cannot be read.
         """
         try:
-            with self._lock if self._reader is self._db else nullcontext():
+            with self._lock if self._reader is self._db else self._reading:
                 return self._reader.execute(question, values).fetchall()
         except sqlite3.Error as error:
             raise unusable(self.path, error) from error
