@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingo_hitl.mapping.clusters import NOISE
-from lingo_hitl.models.frame_words import ENGLISH_STOPWORDS, FRAME_WORDS
+from lingo_hitl.models.frame_words import FRAME_WORDS, english_stopwords
 from lingo_hitl.models.kiwi import Morpheme, analyse
 
 NOISE_NAME = "기타 · other"
@@ -67,7 +67,7 @@ def terms_of(morphemes: Sequence[Morpheme]) -> dict[str, float]:
         is_noun = morpheme.tag in _NOUNS
         if is_noun and before and morpheme.joined and len(before + word) <= _LONGEST_TERM:
             terms[before + word] = _COMPOUND_WEIGHT
-        is_frame = morpheme.form in FRAME_WORDS or word in ENGLISH_STOPWORDS
+        is_frame = morpheme.form in FRAME_WORDS or word in english_stopwords()
         weight = _PREDICATE_WEIGHT if morpheme.tag in _PREDICATES else 1.0
         terms[word] = weight * (_FRAME_WEIGHT if is_frame else 1.0)
         before = word if is_noun and not is_frame else None

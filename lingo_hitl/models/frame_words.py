@@ -5,7 +5,7 @@ Korean ones are forms of Kiwi's morphemes, as they stand in questions and instru
 
 from __future__ import annotations
 
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+from functools import cache
 
 _KOREAN = """
 알리 알려주 알 모르 주 드리 받 설명 방법 무엇 뭐 뭣 어떻 어떻게 어떠하 어떤 어느 어디 언제 누구 얼마 얼마나 무슨 왜
@@ -23,4 +23,11 @@ help create provide suggest think know really things thing words sentence senten
 """
 
 FRAME_WORDS = frozenset(_KOREAN.split())
-ENGLISH_STOPWORDS = ENGLISH_STOP_WORDS | frozenset(_ENGLISH.split())
+
+
+@cache
+def english_stopwords() -> frozenset[str]:
+    """English words that say nothing of what a text is about."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # a second to import, and Korean does without
+
+    return ENGLISH_STOP_WORDS | frozenset(_ENGLISH.split())

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingo_hitl.models.batches import compute_here, encodable
-from lingo_hitl.models.frame_words import ENGLISH_STOPWORDS, FRAME_WORDS
+from lingo_hitl.models.frame_words import FRAME_WORDS, english_stopwords
 from lingo_hitl.progress import progress
 
 DIM = 384
@@ -232,7 +232,7 @@ class Meanings:
         if not part:
             return 0.0
         if morpheme.tag == "SL":
-            return part * (_FRAME_WEIGHT if morpheme.form.lower() in ENGLISH_STOPWORDS else 0.8)
+            return part * (_FRAME_WEIGHT if morpheme.form.lower() in english_stopwords() else 0.8)
         if morpheme.id < _GENERIC:
             return part * 0.8 if morpheme.form else 0.0
         rarity = min(1.0, math.log(1 + morpheme.id) / math.log(_VOCABULARY))

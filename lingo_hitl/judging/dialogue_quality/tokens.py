@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lingo_hitl.config import Language
-from lingo_hitl.models.frame_words import ENGLISH_STOPWORDS
+from lingo_hitl.models.frame_words import english_stopwords
 from lingo_hitl.models.kiwi import kiwi, pieces
 
 _LINE = re.compile(r"[^\n]+")
@@ -37,7 +37,7 @@ class Token:
     @property
     def content(self) -> bool:
         if self.tag == "W":
-            return self.form not in ENGLISH_STOPWORDS and not self.form.isdigit()
+            return self.form not in english_stopwords() and not self.form.isdigit()
         return self.tag in CONTENT and self.form not in LIGHT
 
     @property
