@@ -25,12 +25,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.loopback import ROOT, Calls, Loopback, loopback, read_calls
-from benchmarks.sections import Line, run_sections
+from benchmarks.sections import Line, plan_of, run_sections
 
 SECTIONS = ("quotas", "overhead", "memory")
 KEYS, A_MINUTE, SCALE = 8, 60, 20.0
@@ -213,8 +213,4 @@ def _parsed(options: list[str]) -> tuple[Plan, Path | None]:
     parser.add_argument("--overhead-dialogues", type=int)
     parser.add_argument("--memory-dialogues", type=int, nargs="+", help="few and many")
     parser.add_argument("--folder", type=Path, help="keep what was made here")
-    given = {name: value for name, value in vars(parser.parse_args(options)).items() if value is not None}
-    folder, plan = given.pop("folder", None), QUICK if given.pop("quick") else Plan()
-    return replace(
-        plan, **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    ), folder
+    return plan_of(parser, options, Plan(), QUICK)

@@ -41,7 +41,7 @@ from benchmarks.made_models import (
     make_roberta,
 )
 from benchmarks.rows import thin, write_rows
-from benchmarks.sections import Line, run_sections
+from benchmarks.sections import Line, plan_of, run_sections
 
 SECTIONS = ("loops", "base", "growth", "million", "gpu")
 
@@ -228,8 +228,4 @@ def _parsed(options: list[str]) -> tuple[Plan, Path | None]:
     parser.add_argument("--growth", type=int, nargs="+", help="numbers of rows of the section growth")
     parser.add_argument("--device", help="of the section gpu; cuda where absent")
     parser.add_argument("--folder", type=Path, help="keep rows, models and what they made here")
-    given = {name: value for name, value in vars(parser.parse_args(options)).items() if value is not None}
-    folder, plan = given.pop("folder", None), QUICK if given.pop("quick") else Plan()
-    return replace(
-        plan, **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    ), folder
+    return plan_of(parser, options, Plan(), QUICK)

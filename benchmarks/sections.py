@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.table import Table
+
+P = TypeVar("P", bound=Any)  # a dataclass
 
 
 class Line(NamedTuple):
@@ -21,6 +25,15 @@ class Line(NamedTuple):
     beside: str = ""
     ratio: str = ""
     target: str = ""
+
+
+def plan_of(parser: argparse.ArgumentParser, options: Sequence[str], whole: P, quick: P) -> tuple[P, Path | None]:
+    """The plan that `options` ask for, `quick` with --quick, else `whole`, and the folder to keep; the other options
+    stand in the place of the plan's fields of their names."""
+    given = {name: value for name, value in vars(parser.parse_args(options)).items() if value is not None}
+    folder, plan = given.pop("folder", None), quick if given.pop("quick") else whole
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return replace(plan, **values), folder
 
 
 def run_sections(
