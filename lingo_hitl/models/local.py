@@ -59,10 +59,7 @@ class LocalModel(ChatModel):
 
     async def _answer(self, request: Request, sampling: Sampling) -> Completion:
         completion: Completion = await self._gathered()(_Text(request, sampling, self.session.stop))
-        usage = self.session.tally.of(self.spec.portable)
-        usage.calls += 1
-        usage.input_tokens += completion.input_tokens
-        usage.output_tokens += completion.output_tokens
+        self.session.tally.of(self.spec.portable).came(completion)
         return completion
 
     async def achoice_probabilities(

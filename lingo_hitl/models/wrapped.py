@@ -50,10 +50,10 @@ class WrappedModel(ChatModel):
         else:
             assert self._batcher is not None
             completion = await self._batcher((request, sampling))
-        usage.calls += completion.lasting
-        usage.failed += not completion.lasting
-        usage.input_tokens += completion.input_tokens
-        usage.output_tokens += completion.output_tokens
+        if completion.lasting:
+            usage.came(completion)
+        else:
+            usage.failed += 1
         return completion
 
     async def _alone(self, inner: AsyncLLM, request: Request, sampling: Sampling) -> Completion:
