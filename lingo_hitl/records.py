@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
 
 Task = Literal["dialogue", "preference", "instruction"]
 TASKS: tuple[Task, ...] = ("dialogue", "preference", "instruction")
+
+ROWS_AT_ONCE = 256  # that leave a table together
 
 Row = dict[str, Any]
 """One row as Python values; its keys are the columns of the table it came from."""
@@ -197,6 +199,12 @@ def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     if strays:
         raise ValueError(f"columns {sorted(strays)} are not in the schema {schema.names}")
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def rows_of(table: pa.Table) -> Iterator[Row]:
+    """The rows of a table one by one; only some of them are Python values at the same time."""
+    for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+        yield from batch.to_pylist()
 
 
 def add_columns(table: pa.Table, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

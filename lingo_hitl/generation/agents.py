@@ -11,10 +11,9 @@ from typing import Any
 from distilabel.steps.tasks.base import Task
 
 from lingo_hitl.generation.phrases import spoken
-from lingo_hitl.generation.prompts import render
+from lingo_hitl.generation.prompts import PROMPTS, render
 from lingo_hitl.generation.replies import unlabelled
 
-PROMPTS = "lingo_hitl.generation.prompts"
 OTHER_ROLE = {"user": "assistant", "assistant": "user"}
 Messages = list[dict[str, str]]
 

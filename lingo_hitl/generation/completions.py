@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lingo_hitl.config import Evolve, PreferenceConfig
 from lingo_hitl.errors import UserError
-from lingo_hitl.generation.prompts import check_prompts
+from lingo_hitl.generation.prompts import PROMPTS, check_prompts
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
 from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Flow, Plain, Step, Work, load
@@ -157,7 +157,7 @@ class Rewritten(Step):
         return (self.config.llm,)
 
     def start(self, session: Session) -> Work:
-        from lingo_hitl.generation.rewrite import PROMPTS, Rewrite
+        from lingo_hitl.generation.rewrite import Rewrite
 
         if self.config.prompts:
             check_prompts(self.config.prompts, PROMPTS, key="evolve.prompts")
@@ -228,7 +228,7 @@ def _grams(text: str) -> set[str]:
 
 
 def _is_copy(text: str, others: Sequence[Row], limit: float) -> bool:
-    return any(same_text(text, other["text"]) or similarity(text, other["text"]) >= limit for other in others)
+    return any(similarity(text, other["text"]) >= limit for other in others)
 
 
 def _text_generation(spec: LLMSpec, session: Session) -> Task:

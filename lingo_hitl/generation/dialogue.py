@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lingo_hitl.config import DialogueConfig
 from lingo_hitl.generation.personas import Persona, choose, load_personas
 from lingo_hitl.generation.phrases import closed_with, opened_with, phrase_for, without
-from lingo_hitl.generation.prompts import check_prompts
+from lingo_hitl.generation.prompts import PROMPTS, check_prompts
 from lingo_hitl.generation.replies import Reply, alone, ask, same_text
 from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Flow, Step, Work, load
@@ -100,7 +100,7 @@ class Converse(Step):
         return (self.config.user, self.config.assistant)
 
     def start(self, session: Session) -> Work:
-        from lingo_hitl.generation.agents import PROMPTS, PersonaAgent, UserAgent
+        from lingo_hitl.generation.agents import PersonaAgent, UserAgent
 
         config = self.config
         personas = load_personas(config.personas)

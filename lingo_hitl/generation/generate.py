@@ -14,10 +14,8 @@ from lingo_hitl.config import GenerateConfig, Seeds
 from lingo_hitl.errors import UserError, nearest
 from lingo_hitl.models.flow import Flow, run_flow
 from lingo_hitl.models.session import Session
-from lingo_hitl.records import Row, dropped, identified
+from lingo_hitl.records import ROWS_AT_ONCE, Row, dropped, identified
 from lingo_hitl.stages import Outcome, RowFile, stage
-
-_TAKEN_AT_ONCE = 256  # seeds that leave the table together
 
 Grown = tuple[Any, Row | None, str | None, int]
 """A row or None, a dropped row or None, and something to be told of it with how often."""
@@ -97,8 +95,8 @@ def _run(
 
 def taken(rows: pa.Table, places: Sequence[int]) -> Iterator[Row]:
     """The rows at these places, a few at a time out of the table."""
-    for start in range(0, len(places), _TAKEN_AT_ONCE):
-        yield from rows.take(pa.array(places[start : start + _TAKEN_AT_ONCE], pa.int64())).to_pylist()
+    for start in range(0, len(places), ROWS_AT_ONCE):
+        yield from rows.take(pa.array(places[start : start + ROWS_AT_ONCE], pa.int64())).to_pylist()
 
 
 def pick(rows: pa.Table, wanted: Seeds) -> list[int]:

@@ -9,9 +9,8 @@ from typing import Any
 from distilabel.steps.tasks.base import Task
 from distilabel.steps.tasks.evol_quality.utils import MUTATION_TEMPLATES
 
-from lingo_hitl.generation.prompts import render
+from lingo_hitl.generation.prompts import PROMPTS, render
 
-PROMPTS = "lingo_hitl.generation.prompts"
 METHODS_KO = (
     "답변이 사용자에게 더 도움이 되게 하세요.",
     "답변이 #주어진 질문#에 더 잘 맞게 하세요.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +29,7 @@ from lingo_hitl.judging.written import (
     PROMPTS,
     Correctness,
     CorrectnessByTurn,
+    DialogueJudge,
     UltraFeedback,
     View,
 )
@@ -36,7 +37,7 @@ from lingo_hitl.llm_config import LLMSpec
 from lingo_hitl.models.flow import Flow, Plain, Step, Work, load, run_flow
 from lingo_hitl.models.loop import Batcher
 from lingo_hitl.models.session import Session
-from lingo_hitl.records import Row, dropped, judged_texts
+from lingo_hitl.records import Row, dropped, judged_texts, rows_of
 from lingo_hitl.stages import Outcome, RowFile, stage
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from lingo_hitl.models.chat import ChatModel
     from lingo_hitl.models.local import LocalModel
 
-TAKEN_AT_ONCE = 256  # rows that leave the table together
 MEASURED_AT_ONCE = 64
 
 Hear = Callable[[Row, View], Awaitable[Heard]]
@@ -84,7 +84,7 @@ def judge(
     # Where no model is asked there is nothing to send to other processes.
     engine = config.engine if flow.models else "local"
     for row in run_flow(
-        flow, _taken(rows), session, what="judging", total=total, engine=engine, workers=config.workers
+        flow, rows_of(rows), session, what="judging", total=total, engine=engine, workers=config.workers
     ):
         told.add(row)
         if reason := _unfit(row):
@@ -182,7 +182,7 @@ class Judge(Step):
 
             return rate
 
-        def on_dialogues(kind: type[Correctness | CorrectnessByTurn]) -> Hear:
+        def on_dialogues(kind: type[DialogueJudge]) -> Hear:
             task = alone(kind, llm, prompts=config.prompts)
             return lambda row, view: hear(task, view)
 
@@ -257,8 +257,3 @@ def _unfit(row: Row) -> str | None:
 def last_fault(row: Row) -> str:
     """Why the last judge could not rate the first text of a judged row, or the dialogue as a whole."""
     return next(str(one["faults"][0]) for one in reversed(row["judgements"]) if one["aspect"] != BY_TURN)
-
-
-def _taken(rows: pa.Table) -> Iterator[Row]:
-    for batch in rows.to_batches(max_chunksize=TAKEN_AT_ONCE):
-        yield from batch.to_pylist()

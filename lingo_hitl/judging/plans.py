@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lingo_hitl.config import JudgeConfig
-from lingo_hitl.judging.judge import TAKEN_AT_ONCE, Measured, judging
+from lingo_hitl.judging.judge import Measured, judging
 from lingo_hitl.models.estimate import Plan
 from lingo_hitl.models.prices import LOCAL
+from lingo_hitl.records import rows_of
 
 if TYPE_CHECKING:
     from lingo_hitl.generation.personas import Persona
@@ -28,11 +29,4 @@ def rating(rows: pa.Table, config: JudgeConfig, personas: Mapping[str, Persona] 
     if not writing:
         return []
     flow = judging(config.model_copy(update={"judges": writing}), Measured(config.quality, personas or {}))
-    return [
-        Plan(
-            "judging",
-            flow,
-            lambda: (row for batch in rows.to_batches(max_chunksize=TAKEN_AT_ONCE) for row in batch.to_pylist()),
-            rows.num_rows,
-        )
-    ]
+    return [Plan("judging", flow, lambda: rows_of(rows), rows.num_rows)]

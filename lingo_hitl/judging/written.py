@@ -8,8 +8,9 @@ JSON Schema answers in JSON, where every rating has its text's name as its key.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from distilabel.steps.tasks.base import Task
 
@@ -31,135 +32,135 @@ answer to a dialogue's first question, or ""). For a second try also `reply`, th
 `fault`, what was wrong with it. `json`: the reply is held to the schema."""
 
 
-class UltraFeedback(Task):
-    """Rates several answers to one instruction on one aspect.
+class WrittenJudge(Task):
+    """What all judges that write share: prompts in the row's language, one parser, and a second try.
 
-    Output columns: `verdicts`, one for each text, and `reply`.
+    Output columns: `verdicts`, one for each rating that is asked for, and `reply`.
 
     Attributes:
         prompts: a folder of prompts that go before the shipped ones; None: there is none.
     """
 
-    aspect: str = "overall-rating"
     prompts: str | None = None
+
+    halves: ClassVar[bool] = False
+    """Whether ratings go in halves; else in whole steps."""
+
+    @property
+    def outputs(self) -> list[str]:
+        return ["verdicts", "reply", "model_name"]
+
+    def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
+        count = self.count(input or {})
+        return {
+            "verdicts": None if output is None else parse_ratings(output, count, halves=self.halves),
+            "reply": output,
+        }
+
+    @abstractmethod
+    def count(self, view: View) -> int:
+        """How many ratings a view asks for."""
+
+    @abstractmethod
+    def named(self, language: str) -> str:
+        """What the prompts call what is rated; "" where it is one thing only."""
+
+    @abstractmethod
+    def schema(self, view: View) -> Schema:
+        """What a reply looks like in JSON."""
+
+    def _render(self, view: View, name: str, **values: Any) -> str:
+        return render(PROMPTS, view["language"], name, folder=self.prompts, **values)
+
+    def _asked(self, view: View, name: str, again: str, **about: Any) -> Messages:
+        """The question `name`; for a second try also the reply that could not be used, and what `again` says to it."""
+        json = bool(view.get("json"))
+        messages = [{"role": "user", "content": self._render(view, name, json=json, **about)}]
+        if view.get("reply") is None:
+            return messages
+        fault = self._render(view, again, fault=view["fault"], json=json, count=self.count(view))
+        return [*messages, {"role": "assistant", "content": view["reply"]}, {"role": "user", "content": fault}]
+
+
+class UltraFeedback(WrittenJudge):
+    """Rates several answers to one instruction on one aspect."""
+
+    aspect: str = "overall-rating"
 
     @property
     def inputs(self) -> list[str]:
         return ["language", "instruction", "texts"]
 
-    @property
-    def outputs(self) -> list[str]:
-        return ["verdicts", "reply", "model_name"]
-
     def format_input(self, input: View) -> Messages:
-        language, json = input["language"], bool(input.get("json"))
-        about = {
-            "criteria": render(PROMPTS, language, f"aspects/{self.aspect}", folder=self.prompts),
-            "instruction": input["instruction"][:TEXT_LIMIT],
-            "texts": [text[:TEXT_LIMIT] for text in input["texts"]],
-        }
-        count = count_of(input)
-        system = {"role": "system", "content": self._system(language, count)}
-        question = render(PROMPTS, language, "annotate", folder=self.prompts, json=json, **about)
-        return [system, {"role": "user", "content": question}, *_second_try(input, "again", self.prompts)]
-
-    def _system(self, language: str, count: int) -> str:
         own = cast("ChatModel", self.llm).spec.system_prompt
-        shipped = render(PROMPTS, language, "system", folder=self.prompts, count=count)
-        return f"{own}\n\n{shipped}" if own else shipped
+        shipped = self._render(input, "system", count=self.count(input))
+        question = self._asked(
+            input,
+            "annotate",
+            "again",
+            criteria=self._render(input, f"aspects/{self.aspect}"),
+            instruction=input["instruction"][:TEXT_LIMIT],
+            texts=[text[:TEXT_LIMIT] for text in input["texts"]],
+        )
+        return [{"role": "system", "content": f"{own}\n\n{shipped}" if own else shipped}, *question]
+
+    def count(self, view: View) -> int:
+        return len(view.get("texts", ()))
 
     def named(self, language: str) -> str:
-        """What the prompts call a text."""
         return "글" if language == "ko" else "Text"
 
-    def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
-        count = count_of(input) if input else 0
-        return {"verdicts": None if output is None else parse_ratings(output, count), "reply": output}
-
     def schema(self, view: View) -> Schema:
-        """What a reply looks like in JSON."""
         rating = {"type": "integer", "minimum": int(LOWEST), "maximum": int(HIGHEST)}
-        return _object({f"text_{n}": _rated("rating", rating) for n in range(1, count_of(view) + 1)})
+        return _object({f"text_{n}": _rated("rating", rating) for n in range(1, self.count(view) + 1)})
 
 
-class Correctness(Task):
-    """Scores a whole dialogue 1 to 5 in halves: is what the assistant says true, and does it answer the user?
+class DialogueJudge(WrittenJudge):
+    """Scores a dialogue 1 to 5 in halves."""
 
-    Output columns: `verdicts` (one), `reply`.
-    """
-
-    prompts: str | None = None
+    halves: ClassVar[bool] = True
 
     @property
     def inputs(self) -> list[str]:
         return ["language", "messages", "reference"]
 
-    @property
-    def outputs(self) -> list[str]:
-        return ["verdicts", "reply", "model_name"]
+
+class Correctness(DialogueJudge):
+    """Scores a dialogue as a whole: is what the assistant says true, and does it answer the user?"""
 
     def format_input(self, input: View) -> Messages:
-        spoken = [f"{message['role']}: {message['content'][:TEXT_LIMIT]}" for message in input["messages"]]
-        about = {"dialogue": "\n".join(spoken), "reference": input["reference"][:TEXT_LIMIT]}
-        language, json = input["language"], bool(input.get("json"))
-        question = render(PROMPTS, language, "correctness", folder=self.prompts, json=json, **about)
-        return [{"role": "user", "content": question}, *_second_try(input, "correctness_again", self.prompts)]
+        spoken = "\n".join(f"{message['role']}: {message['content'][:TEXT_LIMIT]}" for message in input["messages"])
+        reference = input["reference"][:TEXT_LIMIT]
+        return self._asked(input, "correctness", "correctness_again", dialogue=spoken, reference=reference)
 
-    def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
-        return {"verdicts": None if output is None else parse_ratings(output, 1, halves=True), "reply": output}
-
-    def schema(self, view: View) -> Schema:
-        """What a reply looks like in JSON."""
-        return _rated("score", _SCORE)
+    def count(self, view: View) -> int:
+        return 1
 
     def named(self, language: str) -> str:
-        """What the prompts call a text; there is one only."""
         return ""
 
+    def schema(self, view: View) -> Schema:
+        return _rated("score", _SCORE)
 
-class CorrectnessByTurn(Task):
-    """Scores each answer of a dialogue 1 to 5 in halves, with the questions and answers before it in view.
 
-    Output columns: `verdicts`, one for each answer, and `reply`.
-    """
-
-    prompts: str | None = None
-
-    @property
-    def inputs(self) -> list[str]:
-        return ["language", "messages", "reference"]
-
-    @property
-    def outputs(self) -> list[str]:
-        return ["verdicts", "reply", "model_name"]
+class CorrectnessByTurn(DialogueJudge):
+    """Scores each answer of a dialogue, with the questions and answers before it in view."""
 
     def format_input(self, input: View) -> Messages:
         about = {"turns": turns_of(input["messages"]), "reference": input["reference"][:TEXT_LIMIT]}
-        language, json = input["language"], bool(input.get("json"))
-        question = render(PROMPTS, language, "correctness_by_turn", folder=self.prompts, json=json, **about)
-        again = _second_try(input, "correctness_by_turn_again", self.prompts, count=len(about["turns"]))
-        return [{"role": "user", "content": question}, *again]
+        return self._asked(input, "correctness_by_turn", "correctness_by_turn_again", **about)
 
-    def format_output(self, output: str | None, input: View | None = None) -> dict[str, Any]:
-        count = len(turns_of(input["messages"])) if input else 0
-        return {"verdicts": None if output is None else parse_ratings(output, count, halves=True), "reply": output}
-
-    def schema(self, view: View) -> Schema:
-        """What a reply looks like in JSON."""
-        return _object({f"answer_{n}": _rated("score", _SCORE) for n, _ in enumerate(turns_of(view["messages"]), 1)})
+    def count(self, view: View) -> int:
+        return len(turns_of(view.get("messages", ())))
 
     def named(self, language: str) -> str:
-        """What the prompts call an answer."""
         return "답변" if language == "ko" else "Answer"
 
+    def schema(self, view: View) -> Schema:
+        return _object({f"answer_{n}": _rated("score", _SCORE) for n in range(1, self.count(view) + 1)})
 
-WrittenJudge = UltraFeedback | Correctness | CorrectnessByTurn
+
 _SCORE = {"type": "number", "minimum": LOWEST, "maximum": HIGHEST}
-
-
-def count_of(view: View) -> int:
-    """How many texts a view asks a rating for."""
-    return len(view["texts"]) if "texts" in view else 1
 
 
 def turns_of(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -188,14 +189,6 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 def _rated(name: str, value: dict[str, Any]) -> dict[str, Any]:
     # The reason stands first: what a model has written by then is what its number rests on.
     return _object({"rationale": {"type": "string"}, name: value})
-
-
-def _second_try(input: View, name: str, prompts: str | None, *, count: int | None = None) -> Messages:
-    if input.get("reply") is None:
-        return []
-    about = {"fault": input["fault"], "json": bool(input.get("json")), "count": count or count_of(input)}
-    again = render(PROMPTS, input["language"], name, folder=prompts, **about)
-    return [{"role": "assistant", "content": input["reply"]}, {"role": "user", "content": again}]
 
 
 def faults_of(verdicts: Sequence[Verdict], name: str) -> str:

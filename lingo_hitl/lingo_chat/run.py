@@ -20,7 +20,7 @@ from lingo_hitl.lingo_chat.scored import scored_dialogues
 from lingo_hitl.lingo_chat.settings import LingoChat, as_project, read_settings
 from lingo_hitl.models.flow import run_flow
 from lingo_hitl.project_file import expanded
-from lingo_hitl.records import DIALOGUE_QUALITY, Row, Task
+from lingo_hitl.records import DIALOGUE_QUALITY, Row, Task, rows_of
 from lingo_hitl.stages import Manifest, Outcome, RowFile, file_sha256, read_rows, run_stage
 
 STAGE = "lingo_chat"
@@ -98,7 +98,7 @@ def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile
     talk = project.generate.dialogue
     assert talk is not None  # as_project made it so
     seeds = read_rows(project.workdir, "corpus")
-    rows = cast_personas(_each(seeds), talk)
+    rows = cast_personas(rows_of(seeds), talk)
     lost: list[Row] = []
     waiting = 0
     with (
@@ -122,13 +122,8 @@ def _converse(project: Project, settings: LingoChat, raw: DayFile, good: DayFile
             raw.add(line)
             if score is not None and score >= settings.scoring.score_threshold:
                 good.add(post_processed(line))
-        report = {"models": session.tally.models(), "keys": session.tally.keys(), "waiting": waiting}
+        report = {**session.report(), "waiting": waiting}
         return Outcome(out.close(), lost, report, unfinished=session.tally.failed > 0)
-
-
-def _each(table: pa.Table) -> Iterator[Row]:
-    for batch in table.to_batches(256):
-        yield from batch.to_pylist()
 
 
 def _told(settings: LingoChat, raw: DayFile, good: DayFile) -> Iterator[str]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("lingo_hitl.generation.prompts", "lingo_hitl.judging.prompts")
 """Where shipped prompts are; one folder of a user's may hold some of each."""
+PROMPTS = __name__
+"""The package of the prompts that generation ships."""
 _MARK = re.compile(r"<[A-Z]{2,}>")  # what distilabel fills in
 
 
